@@ -1,0 +1,221 @@
+"""Settings as frozen dataclasses, their named presets, and JSON in and out.
+
+Each setting lives here once. The command line derives its flags from these fields (name, type and the `help` metadata), a
+training run writes them to `config.json`, and a model card carries the `ModelConfig` that rebuilds its network.
+"""
+
+import dataclasses
+import json
+from typing import Any, Literal, Self
+
+from jpegsr.errors import UserError
+
+CarBody = Literal["plain", "residual"]
+StageName = Literal["car", "sr", "joint"]
+STAGE_NAMES: tuple[StageName, ...] = ("car", "sr", "joint")
+SCALES = (2, 3, 4)
+
+
+def setting(default: Any, help_text: str) -> Any:
+    """A dataclass field with a default and the sentence that `--help` shows for it."""
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+class JsonMixin:
+    """JSON round trip for the frozen dataclasses below; unknown keys are an error, never ignored."""
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - known):
+            raise UserError(f"unknown {cls.__name__} settings {', '.join(unknown)}: written by another version of jpegsr?")
+        return cls(**{key: _as_tuples(value) for key, value in values.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(JsonMixin):
+    """The sizes of the artifact-removal (CAR) and super-resolution (SR) networks; enough to rebuild a model.
+
+    Attributes:
+      scale: integer upscaling factor, 2, 3 or 4.
+      num_channels: colour channels of input and output.
+      car_num_filters: feature maps of every CAR layer.
+      car_num_layers: 3x3 convolutions between the first and the last layer of CAR (16 in section 2.1.1).
+      car_body: "plain" is the paper's chain of convolution (+ batch normalisation) + ReLU; "residual" groups the
+        layers in pairs with a skip connection, as EDSR does.
+      car_batch_normalization: batch normalisation after each convolution of a plain body.
+      car_stride: CAR works at 1/car_stride of the input's width and height (1 in the paper). At 2 the same
+        arithmetic buys twice the width and twice the receptive field.
+      sr_num_filters: feature maps of every SR layer (256 in section 2.1.2).
+      sr_num_residual_blocks: convolution, ReLU, convolution blocks (the paper leaves it open, EDSR has 32).
+      sr_residual_scaling: factor on each block's residual (0.1 in section 2.1.2).
+      sr_image_skip: add the nearest-neighbour enlargement of the input to the output, so that SR learns the
+        difference; training converges much sooner. The paper has no such connection.
+    """
+
+    scale: int = 2
+    num_channels: int = 3
+    car_num_filters: int = 96
+    car_num_layers: int = 12
+    car_body: CarBody = "residual"
+    car_batch_normalization: bool = False
+    car_stride: int = 2
+    sr_num_filters: int = 48
+    sr_num_residual_blocks: int = 8
+    sr_residual_scaling: float = 1.0
+    sr_image_skip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise UserError(f"scale {self.scale} is not one of {', '.join(map(str, SCALES))}")
+        if self.car_body == "residual" and (self.car_num_layers % 2 or self.car_batch_normalization):
+            raise UserError("a residual CAR body takes an even car_num_layers and no batch normalisation")
+
+    @property
+    def receptive_radius(self) -> int:
+        """Input pixels to each side that can influence an output pixel: the overlap that exact tiling needs."""
+        # CAR: its first kernel reaches 1 cell beyond the own one, as do all others, in cells of car_stride pixels;
+        # the pixel itself may lie at the far end of its cell.
+        car_radius = (self.car_num_layers + 2) * self.car_stride + (self.car_stride - 1)
+        sr_radius = 2 * self.sr_num_residual_blocks + 3
+        return car_radius + sr_radius
+
+    @property
+    def alignment(self) -> int:
+        """Tiles that start at multiples of this many pixels see the same strided grid as the whole picture."""
+        return self.car_stride
+
+
+MODEL_PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(
+        car_num_filters=64,
+        car_num_layers=16,
+        car_body="plain",
+        car_batch_normalization=True,
+        car_stride=1,
+        sr_num_filters=256,
+        sr_num_residual_blocks=32,
+        sr_residual_scaling=0.1,
+        sr_image_skip=False,
+    ),
+    "base": ModelConfig(),
+    "fast": ModelConfig(car_num_filters=48, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3),
+    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, sr_num_filters=8, sr_num_residual_blocks=1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(JsonMixin):
+    """Where training pictures come from and how patches are cut and degraded (see `data.PatchSampler`)."""
+
+    sources: tuple[tuple[str, float], ...] = ()
+    holdout_every: int = setting(
+        20, "keep every N-th training picture by name out of training and validate on those; 0 keeps none"
+    )
+    patch_size: int = setting(48, "side of a low-resolution training patch, in pixels")
+    quality: tuple[int, int] = setting((5, 100), "JPEG quality of the patches, drawn evenly from LOW-HIGH, or one number")
+    clean_share: float = setting(0.05, "share of the patches that are not compressed at all")
+    double_share: float = setting(0.15, "share of the patches compressed twice, on shifted grids, as re-saved photos are")
+    chroma_444_share: float = setting(0.25, "share of the patches compressed with full-resolution colour (4:4:4)")
+    shifted_share: float = setting(
+        1.0, "share of the patches cut at a random offset from the JPEG block grid; the others start on a block corner"
+    )
+    cache_megabytes: int = setting(4096, "memory for decoded training pictures; those beyond it are decoded at each visit")
+    seed: int = setting(0, "seed of every random draw; a patch is a function of the seed and its index alone")
+
+    def __post_init__(self) -> None:
+        low, high = self.quality
+        if not 1 <= low <= high <= 100:
+            raise UserError(f"quality {low}-{high} is not a range within 1-100")
+        for name in ("clean_share", "double_share", "chroma_444_share", "shifted_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name)} is not between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig(JsonMixin):
+    """The optimisation of one training stage (section 3: L1 loss, Adam)."""
+
+    steps: int = setting(100_000, "training steps of each stage that runs")
+    batch_size: int = setting(16, "patches per step, over all devices together")
+    learning_rate: float = setting(1e-4, "peak learning rate of Adam")
+    final_learning_rate: float = setting(1e-4, "learning rate at the last step, reached along a cosine")
+    warmup_steps: int = setting(0, "steps over which the learning rate rises from zero")
+    gradient_clip_norm: float = setting(0.0, "largest global norm of the gradient; 0 does not clip")
+    ema_decay: float = setting(0.999, "decay of the moving average of the weights, which is what gets saved; 0 saves the raw weights")
+    restored_loss_weight: float = setting(
+        0.0, "joint stage: weight of the L1 loss of CAR's own output beside that of the enlarged one"
+    )
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise UserError("steps and batch_size must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay {self.ema_decay} is not in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(JsonMixin):
+    """How a training run behaves: checkpoints, validation, device. None of it changes what is learned per step."""
+
+    checkpoint_every: int = setting(500, "steps between checkpoints")
+    validate_every: int = setting(1000, "steps between validations; the best score so far decides which weights are kept")
+    validation_data: str = setting("", "folder of pictures to validate on, instead of those that --holdout_every keeps out")
+    validation_qualities: tuple[int, ...] = setting((10, 20, 30, 40), "JPEG qualities of the validation; 0 is uncompressed")
+    validation_crop: int = setting(256, "validation uses the central crop of at most this many pixels a side")
+    strategy: Literal["default", "mirrored", "tpu"] = setting(
+        "default", "default (one device), mirrored (all GPUs of this machine) or tpu"
+    )
+    mixed_precision: bool = setting(False, "compute in bfloat16 and keep the weights in float32")
+    deterministic: bool = setting(False, "ask TensorFlow for bit-reproducible kernels (slower on a GPU)")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(JsonMixin):
+    """All that defines a training run."""
+
+    model: ModelConfig
+    data: DataConfig
+    stage: StageConfig
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        parts = {"model": ModelConfig, "data": DataConfig, "stage": StageConfig, "run": RunConfig}
+        return cls(**{name: part.from_json(values[name]) for name, part in parts.items()})  # type: ignore[arg-type]
+
+
+# Small networks bear a higher rate than the paper's 1e-4 and reach the same loss in a fraction of the steps.
+_BLIND_STAGE = StageConfig(
+    learning_rate=1e-3,
+    final_learning_rate=1e-5,
+    warmup_steps=200,
+    gradient_clip_norm=1.0,
+    restored_loss_weight=0.2,
+)
+# Section 3: one model per quality, aligned 4:2:0 JPEG, no other degradation.
+_PAPER_DATA = DataConfig(quality=(10, 10), clean_share=0.0, double_share=0.0, chroma_444_share=0.0)
+
+TRAINING_PRESETS: dict[str, TrainingConfig] = {
+    "paper": TrainingConfig(MODEL_PRESETS["paper"], _PAPER_DATA, StageConfig()),
+    "base": TrainingConfig(MODEL_PRESETS["base"], DataConfig(), _BLIND_STAGE),
+    "fast": TrainingConfig(MODEL_PRESETS["fast"], DataConfig(), _BLIND_STAGE),
+    "tiny": TrainingConfig(
+        MODEL_PRESETS["tiny"], DataConfig(patch_size=24), dataclasses.replace(_BLIND_STAGE, steps=60, warmup_steps=10)
+    ),
+}
+
+
+def training_preset(name: str) -> TrainingConfig:
+    """The preset `name`; `UserError` names the known ones."""
+    try:
+        return TRAINING_PRESETS[name]
+    except KeyError:
+        raise UserError(f"unknown preset {name!r}: choose one of {', '.join(TRAINING_PRESETS)}") from None

@@ -1,0 +1,319 @@
+"""Training patches: picture files or a TFDS name -> (HR, LR, compressed LR).
+
+A patch is a pure function of the data, the seed and its index: a run resumes by going on at an index, workers share a
+stream by taking every n-th index, and the NumPy path (`PatchSampler.patch`) gives the very patches of the TensorFlow path
+(`patch_dataset`).
+"""
+
+import bisect
+import dataclasses
+import io
+import itertools
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from jpegsr import degradation, images
+from jpegsr.config import DataConfig
+from jpegsr.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# The low-resolution crop that is compressed exceeds the patch by one 4:2:0 coding unit, so that the patch can be cut out
+# of it at any offset from the block grid.
+MARGIN = 16
+TFDS_PREFIX = "tfds:"
+
+
+class Patch(NamedTuple):
+    """One training example; the letters are those of eq. 2-4. All uint8."""
+
+    hr: np.ndarray  # X, [scale * P, scale * P, 3]
+    lr: np.ndarray  # Y, [P, P, 3]
+    compressed: np.ndarray  # Z, [P, P, 3]
+
+
+class PatchDraw(NamedTuple):
+    """All random decisions behind one patch, as plain numbers that a TensorFlow graph can take."""
+
+    first_quality: int  # of an earlier JPEG generation; 0: there was none
+    first_top: int  # where the second generation's block grid starts within the first one's
+    first_left: int
+    quality: int  # 0: uncompressed
+    chroma_444: bool
+    top: int  # where the patch starts within the compressed crop
+    left: int
+
+
+@dataclasses.dataclass
+class ImageSource:
+    """A list of pictures that can be read in any order.
+
+    Attributes:
+      location: what the user called it, for messages.
+      names: one per picture.
+      read: index -> uint8 `[H, W, 3]`; raises `UserError` for a picture that cannot be decoded.
+    """
+
+    location: str
+    names: list[str]
+    read: Callable[[int], np.ndarray]
+
+    def subset(self, keep: Callable[[int], bool]) -> "ImageSource":
+        """The pictures whose index `keep` accepts."""
+        kept = [index for index in range(len(self.names)) if keep(index)]
+        return ImageSource(self.location, [self.names[index] for index in kept], lambda i: self.read(kept[i]))
+
+
+def open_source(location: str, min_size: int) -> ImageSource:
+    """A folder tree of pictures or `tfds:NAME[:SPLIT]`.
+
+    Files that are no picture, or smaller than `min_size` pixels on a side, are named in a warning and left out; their
+    headers are read for that, not their pixels.
+    """
+    if location.startswith(TFDS_PREFIX):
+        return _open_tfds(location)
+    paths, num_skipped = [], 0
+    for path in images.list_images(location):
+        try:
+            size = images.read_size(path)
+            if min(size) < min_size:
+                raise UserError(f"{str(path)!r} is {size[1]}x{size[0]}, below {min_size} pixels on a side")
+            paths.append(path)
+        except UserError as error:
+            num_skipped += 1
+            logging.warning("skipped: %s", error)
+    if num_skipped:
+        logging.warning("skipped %d files in %s", num_skipped, location)
+    if not paths:
+        raise UserError(
+            f"no usable picture in {location!r}: looked for {', '.join(images.SUFFIXES)} files, also in its subfolders, "
+            f"of at least {min_size} pixels on a side"
+        )
+    root = pathlib.Path(location)
+    return ImageSource(location, [str(path.relative_to(root)) for path in paths], lambda i: images.read_rgb(paths[i]))
+
+
+def _open_tfds(location: str) -> ImageSource:
+    """`tfds:NAME[:SPLIT]`: the `hr` feature if there is one (div2k), else `image`. The files stay encoded in memory."""
+    import tensorflow_datasets as tfds
+
+    name, _, split = location.removeprefix(TFDS_PREFIX).partition(":")
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+    except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
+        raise UserError(f"cannot open TFDS dataset {name!r}: {str(error).splitlines()[0]}") from None
+    feature = next((key for key in ("hr", "image") if key in builder.info.features), None)
+    if feature is None:
+        raise UserError(f"TFDS dataset {name!r} has no feature 'hr' or 'image', only {', '.join(builder.info.features)}")
+    examples = builder.as_dataset(split=split or "train", decoders={feature: tfds.decode.SkipDecoding()})
+    encoded = [example[feature] for example in tfds.as_numpy(examples)]
+    names = [f"{name}:{split or 'train'}[{index}]" for index in range(len(encoded))]
+
+    def read(index: int) -> np.ndarray:
+        try:
+            return np.asarray(Image.open(io.BytesIO(encoded[index])).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"cannot decode {names[index]}: {error}") from None
+
+    return ImageSource(location, names, read)
+
+
+class ImageCache:
+    """Decoded pictures of a source, kept up to a number of bytes. Thread-safe.
+
+    Access is uniformly random, so keeping the first ones that fit is as good as any replacement rule.
+    """
+
+    def __init__(self, source: ImageSource, max_bytes: float, min_size: int):
+        self.source = source
+        self.min_size = min_size
+        self.num_skipped = 0
+        self._free_bytes = max_bytes
+        self._images: dict[int, np.ndarray | None] = {}
+        self._lock = threading.Lock()
+
+    def _load(self, index: int) -> np.ndarray | None:
+        """The picture, or None (with a warning the first time) if it cannot be used."""
+        if index in self._images:
+            return self._images[index]
+        image: np.ndarray | None
+        try:
+            image = self.source.read(index)
+            if min(image.shape[:2]) < self.min_size:
+                raise UserError(f"{self.source.names[index]} is below {self.min_size} pixels on a side")
+        except UserError as error:
+            image, reason = None, error
+        with self._lock:
+            if index not in self._images:
+                if image is None:
+                    self.num_skipped += 1
+                    logging.warning("skipped: %s", reason)
+                    self._images[index] = None
+                elif image.nbytes <= self._free_bytes:
+                    self._free_bytes -= image.nbytes
+                    self._images[index] = image
+        return image
+
+    def get(self, index: int) -> tuple[str, np.ndarray]:
+        """(name, picture) at an index; in place of an unusable one, the next usable one."""
+        count = len(self.source.names)
+        for candidate in itertools.chain(range(index, count), range(index)):
+            if (image := self._load(candidate)) is not None:
+                return self.source.names[candidate], image
+        raise UserError(f"no usable picture in {self.source.location!r}: none of its {count} files could be decoded")
+
+
+class PatchSampler:
+    """Draws patch number `index` of the endless stream that a `DataConfig` and a scale define."""
+
+    def __init__(self, config: DataConfig, scale: int):
+        if not config.sources:
+            raise UserError("no training pictures: name a folder or tfds:NAME with --data")
+        self.config = config
+        self.scale = scale
+        self.crop_size = (config.patch_size + MARGIN) * scale
+        sources = [open_source(location, self.crop_size) for location, _ in config.sources]
+        validation = []
+        if every := config.holdout_every:
+            validation = [source.subset(lambda i: i % every == every - 1) for source in sources]
+            sources = [source.subset(lambda i: i % every != every - 1) for source in sources]
+        self.validation_sources = [source for source in validation if source.names]
+        # A weight of 0 stands for "as many as it has pictures".
+        weights = [weight or len(source.names) for source, (_, weight) in zip(sources, config.sources, strict=True)]
+        self._thresholds = np.cumsum(weights) / np.sum(weights)
+        cache_bytes = config.cache_megabytes * 1e6
+        self.caches = [
+            ImageCache(source, cache_bytes * weight / np.sum(weights), self.crop_size)
+            for source, weight in zip(sources, weights, strict=True)
+        ]
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=[self.config.seed, index]))
+
+    def _crop(self, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+        """(name, uint8 HR crop) from a random picture, flipped and transposed at random."""
+        source = min(bisect.bisect_right(self._thresholds, rng.random()), len(self.caches) - 1)
+        cache = self.caches[source]
+        name, image = cache.get(int(rng.integers(len(cache.source.names))))
+        top, left = (int(rng.integers(size - self.crop_size + 1)) for size in image.shape[:2])
+        crop = image[top : top + self.crop_size, left : left + self.crop_size]
+        flip_rows, flip_columns, transpose = rng.integers(2, size=3)
+        crop = crop[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+        return name, np.ascontiguousarray(crop.transpose(1, 0, 2) if transpose else crop)
+
+    def _degradation(self, rng: np.random.Generator) -> PatchDraw:
+        config = self.config
+        low, high = config.quality
+        first_quality, quality = (int(q) for q in rng.integers(low, high + 1, size=2))
+        is_clean, is_double, is_444, is_shifted = rng.random(4) < (
+            config.clean_share,
+            config.double_share,
+            config.chroma_444_share,
+            config.shifted_share,
+        )
+        is_double &= not is_clean
+        first_top, first_left = (int(shift) for shift in rng.integers(8, size=2) * is_double)
+        top, left = (
+            int(rng.integers(MARGIN - first + 1)) if is_shifted else 0 for first in (first_top, first_left)
+        )
+        return PatchDraw(
+            first_quality=first_quality if is_double else 0,
+            first_top=first_top,
+            first_left=first_left,
+            quality=0 if is_clean else quality,
+            chroma_444=bool(is_444),
+            top=top,
+            left=left,
+        )
+
+    def draw(self, index: int) -> tuple[np.ndarray, PatchDraw]:
+        """The HR crop, uint8 `[S, S, 3]` with S = `crop_size`, and what is to be done to it."""
+        rng = self._generator(index)
+        _, crop = self._crop(rng)
+        return crop, self._degradation(rng)
+
+    def name(self, index: int) -> str:
+        """The picture that patch `index` comes from."""
+        return self._crop(self._generator(index))[0]
+
+    def patch(self, index: int) -> Patch:
+        """Patch number `index`, degraded by the NumPy reference."""
+        crop, draw = self.draw(index)
+        return _degrade(crop, draw, self.scale, self.config.patch_size, degradation)
+
+
+def _degrade(crop, draw: PatchDraw, scale: int, patch_size: int, operations) -> Patch:
+    """The one recipe from crop to patch, over the NumPy `degradation` or the TensorFlow `degradation_graph`."""
+    lr = operations.downscale(crop, scale)
+    compressed = operations.jpeg(lr, draw.first_quality, draw.chroma_444)
+    compressed = compressed[draw.first_top :, draw.first_left :]
+    compressed = operations.jpeg(compressed, draw.quality, draw.chroma_444)
+    top, left = draw.first_top + draw.top, draw.first_left + draw.left
+
+    def cut(image, top, left, factor=1):
+        size = patch_size * factor
+        return image[top * factor : top * factor + size, left * factor : left * factor + size]
+
+    return Patch(hr=cut(crop, top, left, scale), lr=cut(lr, top, left), compressed=cut(compressed, draw.top, draw.left))
+
+
+def patch_dataset(
+    sampler: PatchSampler, batch_size: int, first_index: int = 0, num_workers: int = 1, worker: int = 0
+) -> "tf.data.Dataset":
+    """The stream of patches from `first_index` on, as batches for one worker.
+
+    Args:
+      sampler: where the patches come from.
+      batch_size: patches per batch and worker.
+      first_index: index of the first patch of the first global batch.
+      num_workers: number of workers that share the stream; each global batch has `num_workers * batch_size` patches.
+      worker: which of them this is.
+
+    Returns:
+      An endless `tf.data.Dataset` of `Patch` with uint8 `[batch_size, ., ., 3]` components, in order.
+    """
+    import tensorflow as tf
+
+    from jpegsr import degradation_graph
+
+    patch_size, scale, crop_size = sampler.config.patch_size, sampler.scale, sampler.crop_size
+
+    def draw(index):
+        crop, decisions = sampler.draw(int(index))
+        return crop, np.array(decisions, np.int32)
+
+    def make(index):
+        crop, numbers = tf.numpy_function(draw, [index], (tf.uint8, tf.int32))
+        crop = tf.ensure_shape(crop, (crop_size, crop_size, 3))
+        decisions = PatchDraw(*tf.unstack(tf.ensure_shape(numbers, len(PatchDraw._fields))))
+        decisions = decisions._replace(chroma_444=tf.cast(decisions.chroma_444, tf.bool))
+        patch = _degrade(crop, decisions, scale, patch_size, degradation_graph)
+        sizes = (patch_size * scale, patch_size, patch_size)
+        return Patch(*(tf.ensure_shape(part, (size, size, 3)) for part, size in zip(patch, sizes, strict=True)))
+
+    indices = tf.data.Dataset.range(first_index + worker, np.iinfo(np.int64).max, num_workers)
+    patches = indices.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return patches.batch(batch_size, drop_remainder=True).prefetch(4)
+
+
+def validation_images(sources: list[ImageSource], crop: int, scale: int) -> list[np.ndarray]:
+    """The central crop of every picture, uint8 `[H, W, 3]`, at most `crop` a side and a multiple of the scale."""
+    crops = []
+    for source in sources:
+        for index in range(len(source.names)):
+            try:
+                image = source.read(index)
+            except UserError as error:
+                logging.warning("skipped: %s", error)
+                continue
+            top, left = (max(0, (size - crop) // 2) for size in image.shape[:2])
+            crops.append(degradation.crop_to_multiple(image[top : top + crop, left : left + crop], scale))
+    return crops

@@ -1,0 +1,9 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """Something the caller can put right: the message says what is wrong and what to do.
+
+    The command line prints it as a single line on stderr and exits with status 1; library callers can catch it. Every
+    other exception is a defect of this package and keeps its traceback.
+    """

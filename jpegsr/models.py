@@ -1,0 +1,92 @@
+"""The networks of the paper as functional Keras models, built from a `ModelConfig` with Keras' own operations alone.
+
+All take and return float pictures `[B, H, W, C]` with values nominally in [0, 1], at any height and width, and run the
+same on the TensorFlow backend (the product) and on JAX. Weights are float32; under a mixed-precision policy the
+convolutions compute in the policy's type and the outputs are float32.
+"""
+
+import keras
+from keras import layers, ops
+
+from jpegsr.config import ModelConfig
+from jpegsr.layers import CropLike
+
+
+def _convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options) -> layers.Conv2D:
+    return layers.Conv2D(filters, kernel_size, strides, padding="same", name=name, **options)
+
+
+def _residual_block(features, filters: int, scaling: float, name: str):
+    """Convolution, ReLU, convolution, scaled and added to the input (EDSR, reference [4] of the paper)."""
+    residual = layers.ReLU(name=f"{name}_relu")(_convolution(filters, f"{name}_conv1")(features))
+    residual = _convolution(filters, f"{name}_conv2")(residual)
+    if scaling != 1.0:
+        residual = residual * scaling
+    return layers.Add(name=f"{name}_add")([features, residual])
+
+
+def _car_body(features, config: ModelConfig):
+    if config.car_body == "residual":
+        for i in range(config.car_num_layers // 2):
+            features = _residual_block(features, config.car_num_filters, 1.0, f"block{i}")
+        return features
+    for i in range(config.car_num_layers):
+        features = _convolution(config.car_num_filters, f"conv{i + 1}", use_bias=not config.car_batch_normalization)(features)
+        if config.car_batch_normalization:
+            features = layers.BatchNormalization(name=f"norm{i + 1}")(features)
+        features = layers.ReLU(name=f"relu{i + 1}")(features)
+    return features
+
+
+def build_car(config: ModelConfig) -> keras.Model:
+    """The compression-artifact-removal network (section 2.1.1): `[B, H, W, C]` -> `[B, H, W, C]`.
+
+    It predicts the residual: with a last layer of zeros it returns its input. With `car_stride` above 1 the first
+    convolution reads the pixels of a stride x stride cell (and one cell around it) as one position, and the sub-pixel
+    convolution at the end writes the cell back.
+    """
+    compressed = keras.Input((None, None, config.num_channels), name="compressed")
+    stride = config.car_stride
+    features = _convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
+    features = layers.ReLU(name="first_relu")(features)
+    features = _car_body(features, config)
+    residual = _convolution(config.num_channels * stride**2, "last", dtype="float32")(features)
+    if stride > 1:
+        residual = ops.depth_to_space(residual, stride)
+        residual = CropLike(dtype="float32", name="crop")([residual, compressed])
+    restored = layers.Add(dtype="float32", name="restored")([compressed, residual])
+    return keras.Model(compressed, restored, name="car")
+
+
+def build_sr(config: ModelConfig) -> keras.Model:
+    """The super-resolution network (section 2.1.2): `[B, H, W, C]` -> `[B, scale * H, scale * W, C]`.
+
+    EDSR's residual blocks between two convolutions with a long skip, then one sub-pixel convolution (reference [7]).
+    """
+    restored = keras.Input((None, None, config.num_channels), name="restored")
+    first = _convolution(config.sr_num_filters, "first")(restored)
+    features = first
+    for i in range(config.sr_num_residual_blocks):
+        features = _residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
+    features = layers.Add(name="long_skip")([first, _convolution(config.sr_num_filters, "body_end")(features)])
+    pixels = _convolution(config.num_channels * config.scale**2, "subpixel", dtype="float32")(features)
+    upscaled = ops.depth_to_space(pixels, config.scale)
+    if config.sr_image_skip:
+        enlarged = layers.UpSampling2D(config.scale, interpolation="nearest", dtype="float32", name="enlarged")(restored)
+        upscaled = layers.Add(dtype="float32", name="upscaled")([enlarged, upscaled])
+    return keras.Model(restored, upscaled, name="sr")
+
+
+def build_joint(config: ModelConfig, car: keras.Model | None = None, sr: keras.Model | None = None) -> keras.Model:
+    """SR on the output of CAR: `[B, H, W, C]` -> `{"restored": [B, H, W, C], "upscaled": [B, sH, sW, C]}`.
+
+    Args:
+      config: the sizes.
+      car: the CAR to use, shared and not copied; a new one by default.
+      sr: likewise for SR.
+    """
+    car = car or build_car(config)
+    sr = sr or build_sr(config)
+    compressed = keras.Input((None, None, config.num_channels), name="compressed")
+    restored = car(compressed)
+    return keras.Model(compressed, {"restored": restored, "upscaled": sr(restored)}, name="joint")

@@ -1,0 +1,310 @@
+"""The three-stage training of section 3 as a custom TensorFlow loop.
+
+A run's folder holds one folder per stage:
+
+    car/ sr/ joint/
+      config.json   the settings, checked when the run is resumed
+      checkpoints/  model, moving average, optimizer, step, best score and position in the patch stream
+      best.keras    the moving average of the weights at its best validation score, and best.json, its card
+      logs/         TensorBoard scalars and pictures
+
+A stage that was killed goes on from its last checkpoint and ends with the very weights of an uninterrupted run, because a
+patch depends on nothing but the seed and its index.
+"""
+
+import contextlib
+import json
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from jpegsr import models, stages, weights
+from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
+from jpegsr.data import PatchSampler, patch_dataset
+from jpegsr.errors import UserError
+from jpegsr.images import write_text
+from jpegsr.validation import Validator, averaged_weights
+
+# Losses are fetched from the device in groups, so that it never waits for Python between two steps.
+_FETCH_EVERY = 10
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy of that name; `UserError` if this machine has no such device."""
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "tpu":
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+            tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
+            return tf.distribute.TPUStrategy(resolver)
+        except (ValueError, tf.errors.OpError) as error:
+            raise UserError(f"no TPU on this machine: {str(error).splitlines()[0]}") from None
+    return tf.distribute.get_strategy()
+
+
+def train(
+    config: TrainingConfig,
+    run_folder: str | pathlib.Path,
+    stage_names: tuple[StageName, ...] = STAGE_NAMES,
+    init_from: str | None = None,
+) -> bool:
+    """Run or resume training stages in order, each from the best weights of the one before.
+
+    Args:
+      config: all settings.
+      run_folder: where the run lives; finished stages are skipped, a started one is resumed.
+      stage_names: which stages to run.
+      init_from: shipped name, `.keras` file or run folder whose weights a new run starts from.
+
+    Returns:
+      True if all stages are done, False if SIGTERM or Ctrl-C ended the run early (its state is saved).
+
+    Raises:
+      UserError: data, weights or run folder do not fit, or the loss is not a number.
+    """
+    run_folder = pathlib.Path(run_folder)
+    if config.run.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.run.mixed_precision else "float32")
+    keras.utils.set_random_seed(config.data.seed)
+    strategy = make_strategy(config.run.strategy)
+    sampler = PatchSampler(config.data, config.model.scale)
+    with strategy.scope():
+        joint = models.build_joint(config.model)
+    with _stop_requests() as stop:
+        for name in stage_names:
+            _initialise(joint, run_folder, name, init_from)
+            trainer = StageTrainer(config, name, run_folder / name, joint, sampler, strategy)
+            if not trainer.run(stop):
+                return False
+    return True
+
+
+def _initialise(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
+    """Start a stage from the stage before it in the same run, else from `init_from`, else from random weights."""
+    earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]
+    source = next((str(run_folder / e) for e in reversed(earlier) if (run_folder / e / "best.keras").exists()), init_from)
+    if source is None:
+        if name != "car":
+            logging.warning("stage %s starts from random weights: no earlier stage in %s and no init_from", name, run_folder)
+        return
+    left = weights.copy_matching(weights.load(source).model, joint)
+    logging.info("stage %s starts from %s%s", name, source, f", but for {', '.join(left)}" if left else "")
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM and the first Ctrl-C set, so that the loop can save its state and leave."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {}
+
+    def request_stop(number, _frame):
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[number] = signal.signal(number, request_stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class StageTrainer:
+    """One stage: the compiled step, its checkpoints and its validation."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        name: StageName,
+        folder: pathlib.Path,
+        joint: keras.Model,
+        sampler: PatchSampler,
+        strategy: tf.distribute.Strategy,
+    ):
+        self.config = config
+        self.folder = folder
+        self.joint = joint
+        self.sampler = sampler
+        self.strategy = strategy
+        self.stage = stages.get_stage(name, config.stage)
+        self.validator = Validator.from_sampler(sampler, config.run, self.stage)
+        with strategy.scope():
+            self.model = stages.stage_model(self.stage, joint)
+            self.optimizer = stages.build_optimizer(config.stage)
+            self.optimizer.build(self.model.trainable_variables)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.next_patch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.best_score = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)
+        self._previous_seconds = 0.0
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self._checkpoints = self._open_folder()
+
+    def _open_folder(self) -> tf.train.CheckpointManager:
+        """Check or write config.json and restore the last checkpoint, if there is one."""
+        settings = {key: value for key, value in self.config.to_json().items() if key != "run"}
+        settings_file = self.folder / "config.json"
+        if settings_file.exists():
+            stored = json.loads(settings_file.read_text(encoding="utf-8"))
+            if stored != settings:
+                raise UserError(
+                    f"{str(self.folder)!r} holds a run with other settings ({_difference(stored, settings)}): "
+                    "repeat them, or choose another output folder and start with --init_from"
+                )
+        else:
+            write_text(settings_file, json.dumps(settings, indent=2) + "\n")
+        checkpoint = tf.train.Checkpoint(
+            joint=self.joint,
+            optimizer=self.optimizer,
+            step=self.step,
+            next_patch=self.next_patch,
+            best_score=self.best_score,
+            seconds=self.seconds,
+        )
+        manager = tf.train.CheckpointManager(checkpoint, str(self.folder / "checkpoints"), max_to_keep=2)
+        if manager.latest_checkpoint:
+            checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+            self._previous_seconds = float(self.seconds.numpy())
+            logging.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
+        return manager
+
+    def make_step(self):
+        """The compiled step: a distributed `Patch` batch -> (loss, mean squared error of the main output), scalars."""
+        num_replicas = self.strategy.num_replicas_in_sync
+        trained = self.model.trainable_variables
+        stage, model, optimizer = self.stage, self.model, self.optimizer
+
+        def replica_step(patch):
+            targets = stage.targets(patch)
+            with tf.GradientTape() as tape:
+                outputs = model(stages.to_unit(patch.compressed), training=True)
+                loss = stages.stage_loss(stage, targets, outputs)
+                # The optimizer sums the gradients of all replicas; the batch's mean is wanted.
+                replica_loss = loss / num_replicas
+            optimizer.apply_gradients(zip(tape.gradient(replica_loss, trained), trained, strict=True))
+            error = tf.reduce_mean(tf.square(outputs[stage.main.output] - targets[stage.main.output]))
+            return loss, error
+
+        @tf.function
+        def step(patch):
+            per_replica = self.strategy.run(replica_step, args=(patch,))
+            return tuple(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in per_replica)
+
+        return step
+
+    def batches(self):
+        """The distributed patch stream from the current position on."""
+        dataset = patch_dataset(self.sampler, self.config.stage.batch_size, int(self.next_patch.numpy()))
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
+
+    def run(self, stop: threading.Event) -> bool:
+        """Train to the last step. False if `stop` was set before; then the state is saved all the same."""
+        total, first_step = self.config.stage.steps, int(self.step.numpy())
+        if first_step >= total:
+            return True
+        step, self._batches = self.make_step(), self.batches()
+        pending: list[tuple[tf.Tensor, tf.Tensor]] = []
+        writer = tf.summary.create_file_writer(str(self.folder / "logs"))
+        started = time.monotonic()
+        try:
+            with tqdm(total=total, initial=first_step, desc=self.stage.name, unit="step", dynamic_ncols=True) as bar, writer.as_default():
+                for number in range(first_step + 1, total + 1):
+                    pending.append(step(next(self._batches)))
+                    self.step.assign(number)
+                    self.next_patch.assign_add(self.config.stage.batch_size)
+                    bar.update()
+                    is_last = number == total or stop.is_set()
+                    is_validation = number % self.config.run.validate_every == 0 or number == total
+                    is_checkpoint = number % self.config.run.checkpoint_every == 0 or is_last
+                    if number % _FETCH_EVERY == 0 or is_validation or is_checkpoint:
+                        self._report(pending, bar, (number - first_step) / (time.monotonic() - started))
+                        pending = []
+                    if is_validation:
+                        self._validate(bar)
+                    if is_checkpoint:
+                        self.seconds.assign(self._previous_seconds + time.monotonic() - started)
+                        self._checkpoints.save(self.step)
+                    if is_last:
+                        break
+        finally:
+            # An iterator that is still drawing patches in Python must not outlive the interpreter: it would wait forever.
+            self._batches = None
+        return int(self.step.numpy()) == total
+
+    def _report(self, pending, bar: tqdm, steps_per_second: float) -> None:
+        """Fetch the losses of the latest steps, show their mean, and stop at one that is not a number."""
+        values = np.array([[float(loss), float(error)] for loss, error in pending])
+        last = int(self.step.numpy())
+        if (bad := np.flatnonzero(~np.isfinite(values[:, 0]))).size:
+            self._stop_at_nan(last - len(pending) + 1 + int(bad[0]))
+        loss, error = values.mean(axis=0)
+        psnr = -10 * math.log10(max(error, 1e-10))
+        rate = steps_per_second * self.config.stage.batch_size
+        bar.set_postfix_str(f"loss {loss:.4f}, PSNR {psnr:.2f} dB, {rate:.1f} patches/s")
+        tf.summary.scalar("training/loss", loss, last)
+        tf.summary.scalar("training/psnr", psnr, last)
+        tf.summary.scalar("training/patches_per_second", rate, last)
+        learning_rate = self.optimizer.learning_rate
+        tf.summary.scalar("training/learning_rate", learning_rate, last)
+
+    def _stop_at_nan(self, step: int) -> None:
+        batch_size = self.config.stage.batch_size
+        first = (step - 1) * batch_size
+        names = sorted({self.sampler.name(index) for index in range(first, first + batch_size)})
+        last_good = self._checkpoints.latest_checkpoint
+        raise UserError(
+            f"the loss of step {step} of stage {self.stage.name} is not a number; its patches come from {', '.join(names)}; "
+            + (f"the last good checkpoint is {last_good!r}" if last_good else "there is no checkpoint yet")
+            + ": lower --learning_rate or set --gradient_clip_norm, then start again"
+        )
+
+    def _validate(self, bar: tqdm) -> None:
+        """Score the averaged weights; keep them if they are the best so far."""
+        number = int(self.step.numpy())
+        with averaged_weights(self.model, self.optimizer):
+            scores, pictures = self.validator.score(self.model)
+            score = float(np.mean(list(scores.values()))) if scores else float(number)
+            is_best = score > float(self.best_score.numpy())
+            if is_best:
+                self.best_score.assign(score)
+                card = {
+                    "name": f"{self.stage.name}-{number}",
+                    "stage": self.stage.name,
+                    "step": number,
+                    "training": {key: value for key, value in self.config.to_json().items() if key != "model"},
+                    "validation_psnr": {f"quality {quality}": round(value, 3) for quality, value in scores.items()},
+                }
+                weights.save(self.folder / "best.keras", self.joint, self.config.model, card)
+        for quality, value in scores.items():
+            tf.summary.scalar(f"validation/psnr_quality_{quality}", value, number)
+        if pictures is not None:
+            tf.summary.image("validation/compressed, restored, original", pictures[None], number)
+        text = ", ".join(f"quality {quality}: {value:.3f}" for quality, value in scores.items()) or "no pictures to validate on"
+        bar.write(f"{self.stage.name} step {number}: {text}{' (best)' if is_best else ''}")
+
+
+def _difference(stored: dict, settings: dict) -> str:
+    """The settings that two runs do not share, for a message."""
+    changed = []
+    for part in settings:
+        old, new = stored.get(part, {}), settings[part]
+        changed += [f"{key} {old.get(key)} is now {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return "; ".join(changed)
+

@@ -1,0 +1,79 @@
+"""Scoring during training: PSNR on pictures that were kept out of it, with the moving average of the weights."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from jpegsr import degradation, metrics
+from jpegsr.config import RunConfig
+from jpegsr.data import Patch, PatchSampler, open_source, validation_images
+from jpegsr.stages import Stage, to_unit
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Within the block the model has the optimizer's moving average of its weights; after it, its own again."""
+    if not optimizer.use_ema:
+        yield
+        return
+    trained = model.trainable_variables
+    raw = [ops.convert_to_numpy(variable) for variable in trained]
+    optimizer.finalize_variable_values(trained)
+    try:
+        yield
+    finally:
+        for variable, value in zip(trained, raw, strict=True):
+            variable.assign(value)
+
+
+@dataclasses.dataclass
+class Validator:
+    """Validation pictures, degraded once, and how a stage's main output is scored on them.
+
+    Attributes:
+      stage: which output is scored against what.
+      examples: JPEG quality (0: clean) -> whole pictures as `Patch`es.
+    """
+
+    stage: Stage
+    examples: dict[int, list[Patch]]
+
+    @classmethod
+    def from_sampler(cls, sampler: PatchSampler, run: RunConfig, stage: Stage) -> "Validator":
+        """From the folder of the run config, or else from the pictures that the sampler holds out."""
+        sources = sampler.validation_sources
+        if run.validation_data:
+            sources = [open_source(run.validation_data, sampler.scale)]
+        pictures = validation_images(sources, run.validation_crop, sampler.scale)
+        examples: dict[int, list[Patch]] = {quality: [] for quality in run.validation_qualities if pictures}
+        for quality, patches in examples.items():
+            for picture in pictures:
+                lr = degradation.downscale(picture, sampler.scale)
+                patches.append(Patch(picture, lr, degradation.jpeg(lr, quality)))
+        return cls(stage, examples)
+
+    def score(self, model: keras.Model) -> tuple[dict[int, float], np.ndarray | None]:
+        """Mean PSNR-Y in dB per quality, border not cropped, and one picture strip to look at, uint8 `[H, W, 3]`.
+
+        Args:
+          model: the stage's model, `[1, H, W, 3]` -> outputs by name.
+        """
+        main = self.stage.main
+        scores, strip = {}, None
+        for quality, patches in self.examples.items():
+            values = []
+            for patch in patches:
+                output = model.predict_on_batch(to_unit(patch.compressed[None]))[main.output][0]
+                levels = np.clip(np.round(output * 255.0), 0, 255).astype(np.uint8)
+                target = getattr(patch, main.target)
+                values.append(min(metrics.psnr(metrics.luma(target), metrics.luma(levels)), 100.0))
+                if strip is None:
+                    factor = target.shape[0] // patch.compressed.shape[0]
+                    enlarged = patch.compressed.repeat(factor, axis=0).repeat(factor, axis=1)
+                    strip = np.concatenate([enlarged, levels, target], axis=1)
+            scores[quality] = float(np.mean(values))
+        return scores, strip
