@@ -62,13 +62,13 @@ class ModelConfig(JsonMixin):
 
     scale: int = 2
     num_channels: int = 3
-    car_num_filters: int = 96
-    car_num_layers: int = 12
+    car_num_filters: int = 48
+    car_num_layers: int = 10
     car_body: CarBody = "residual"
     car_batch_normalization: bool = False
-    car_stride: int = 2
+    car_stride: int = 1
     sr_num_filters: int = 48
-    sr_num_residual_blocks: int = 8
+    sr_num_residual_blocks: int = 6
     sr_residual_scaling: float = 1.0
     sr_image_skip: bool = True
 
@@ -106,8 +106,8 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         sr_image_skip=False,
     ),
     "base": ModelConfig(),
-    "fast": ModelConfig(car_num_filters=48, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3),
-    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, sr_num_filters=8, sr_num_residual_blocks=1),
+    "fast": ModelConfig(car_num_layers=4, car_stride=2, sr_num_filters=32, sr_num_residual_blocks=3),
+    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, car_stride=2, sr_num_filters=8, sr_num_residual_blocks=1),
 }
 
 
@@ -120,7 +120,9 @@ class DataConfig(JsonMixin):
         20, "keep every N-th training picture by name out of training and validate on those; 0 keeps none"
     )
     patch_size: int = setting(48, "side of a low-resolution training patch, in pixels")
-    quality: tuple[int, int] = setting((5, 100), "JPEG quality of the patches, drawn evenly from LOW-HIGH, or one number")
+    quality: tuple[int, int] = setting(
+        (5, 100), "JPEG quality of the patches, LOW-HIGH (drawn evenly on a log scale) or one number"
+    )
     clean_share: float = setting(0.05, "share of the patches that are not compressed at all")
     double_share: float = setting(0.15, "share of the patches compressed twice, on shifted grids, as re-saved photos are")
     chroma_444_share: float = setting(0.25, "share of the patches compressed with full-resolution colour (4:4:4)")
@@ -149,7 +151,9 @@ class StageConfig(JsonMixin):
     final_learning_rate: float = setting(1e-4, "learning rate at the last step, reached along a cosine")
     warmup_steps: int = setting(0, "steps over which the learning rate rises from zero")
     gradient_clip_norm: float = setting(0.0, "largest global norm of the gradient; 0 does not clip")
-    ema_decay: float = setting(0.999, "decay of the moving average of the weights, which is what gets saved; 0 saves the raw weights")
+    ema_decay: float = setting(
+        0.999, "decay of the moving average of the weights, which is what gets saved; 0 saves the raw weights"
+    )
     restored_loss_weight: float = setting(
         0.0, "joint stage: weight of the L1 loss of CAR's own output beside that of the enlarged one"
     )
@@ -188,8 +192,12 @@ class TrainingConfig(JsonMixin):
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        parts = {"model": ModelConfig, "data": DataConfig, "stage": StageConfig, "run": RunConfig}
-        return cls(**{name: part.from_json(values[name]) for name, part in parts.items()})  # type: ignore[arg-type]
+        return cls(
+            model=ModelConfig.from_json(values["model"]),
+            data=DataConfig.from_json(values["data"]),
+            stage=StageConfig.from_json(values["stage"]),
+            run=RunConfig.from_json(values["run"]),
+        )
 
 
 # Small networks bear a higher rate than the paper's 1e-4 and reach the same loss in a fraction of the steps.
@@ -198,7 +206,7 @@ _BLIND_STAGE = StageConfig(
     final_learning_rate=1e-5,
     warmup_steps=200,
     gradient_clip_norm=1.0,
-    restored_loss_weight=0.2,
+    restored_loss_weight=0.1,
 )
 # Section 3: one model per quality, aligned 4:2:0 JPEG, no other degradation.
 _PAPER_DATA = DataConfig(quality=(10, 10), clean_share=0.0, double_share=0.0, chroma_444_share=0.0)
@@ -208,7 +216,9 @@ TRAINING_PRESETS: dict[str, TrainingConfig] = {
     "base": TrainingConfig(MODEL_PRESETS["base"], DataConfig(), _BLIND_STAGE),
     "fast": TrainingConfig(MODEL_PRESETS["fast"], DataConfig(), _BLIND_STAGE),
     "tiny": TrainingConfig(
-        MODEL_PRESETS["tiny"], DataConfig(patch_size=24), dataclasses.replace(_BLIND_STAGE, steps=60, warmup_steps=10)
+        MODEL_PRESETS["tiny"],
+        DataConfig(patch_size=24),
+        dataclasses.replace(_BLIND_STAGE, steps=60, warmup_steps=10, ema_decay=0.9),
     ),
 }
 

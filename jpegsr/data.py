@@ -9,13 +9,14 @@ import bisect
 import dataclasses
 import io
 import itertools
+import logging
+import math
 import pathlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from absl import logging
 from PIL import Image
 
 from jpegsr import degradation, images
@@ -25,6 +26,7 @@ from jpegsr.errors import UserError
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_logger = logging.getLogger(__name__)
 # The low-resolution crop that is compressed exceeds the patch by one 4:2:0 coding unit, so that the patch can be cut out
 # of it at any offset from the block grid.
 MARGIN = 16
@@ -88,9 +90,9 @@ def open_source(location: str, min_size: int) -> ImageSource:
             paths.append(path)
         except UserError as error:
             num_skipped += 1
-            logging.warning("skipped: %s", error)
+            _logger.warning("skipped: %s", error)
     if num_skipped:
-        logging.warning("skipped %d files in %s", num_skipped, location)
+        _logger.warning("skipped %d files in %s", num_skipped, location)
     if not paths:
         raise UserError(
             f"no usable picture in {location!r}: looked for {', '.join(images.SUFFIXES)} files, also in its subfolders, "
@@ -136,7 +138,8 @@ class ImageCache:
         self.source = source
         self.min_size = min_size
         self.num_skipped = 0
-        self._free_bytes = max_bytes
+        self.cached_bytes = 0
+        self._max_bytes = max_bytes
         self._images: dict[int, np.ndarray | None] = {}
         self._lock = threading.Lock()
 
@@ -155,10 +158,10 @@ class ImageCache:
             if index not in self._images:
                 if image is None:
                     self.num_skipped += 1
-                    logging.warning("skipped: %s", reason)
+                    _logger.warning("skipped: %s", reason)
                     self._images[index] = None
-                elif image.nbytes <= self._free_bytes:
-                    self._free_bytes -= image.nbytes
+                elif self.cached_bytes + image.nbytes <= self._max_bytes:
+                    self.cached_bytes += image.nbytes
                     self._images[index] = image
         return image
 
@@ -212,7 +215,10 @@ class PatchSampler:
     def _degradation(self, rng: np.random.Generator) -> PatchDraw:
         config = self.config
         low, high = config.quality
-        first_quality, quality = (int(q) for q in rng.integers(low, high + 1, size=2))
+        # Even on a logarithmic scale: up to 50 the quantisation step, hence the damage, goes with 1 / quality. The range
+        # is widened by half a level at each end, so that its ends are drawn as often as their neighbours.
+        logs = rng.uniform(math.log(low - 0.5), math.log(high + 0.5), size=2)
+        first_quality, quality = (min(max(round(math.exp(log)), low), high) for log in logs)
         is_clean, is_double, is_444, is_shifted = rng.random(4) < (
             config.clean_share,
             config.double_share,
@@ -221,9 +227,7 @@ class PatchSampler:
         )
         is_double &= not is_clean
         first_top, first_left = (int(shift) for shift in rng.integers(8, size=2) * is_double)
-        top, left = (
-            int(rng.integers(MARGIN - first + 1)) if is_shifted else 0 for first in (first_top, first_left)
-        )
+        top, left = (int(rng.integers(MARGIN - first + 1)) if is_shifted else 0 for first in (first_top, first_left))
         return PatchDraw(
             first_quality=first_quality if is_double else 0,
             first_top=first_top,
@@ -312,7 +316,7 @@ def validation_images(sources: list[ImageSource], crop: int, scale: int) -> list
             try:
                 image = source.read(index)
             except UserError as error:
-                logging.warning("skipped: %s", error)
+                _logger.warning("skipped: %s", error)
                 continue
             top, left = (max(0, (size - crop) // 2) for size in image.shape[:2])
             crops.append(degradation.crop_to_multiple(image[top : top + crop, left : left + crop], scale))

@@ -49,24 +49,28 @@ def _round_to_levels(values: np.ndarray) -> np.ndarray:
     return np.clip(np.floor(values + (0.5 + ROUNDING_GUARD)), 0, 255)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Vertical pass, rounding, horizontal pass, rounding, as MATLAB does on uint8."""
-    rows = _round_to_levels(np.einsum("oh,hwc->owc", resize_matrix(image.shape[0], height), image, optimize=True))
+def _resize(image: np.ndarray, height: int, width: int, round_between: bool) -> np.ndarray:
+    """Vertical pass, then horizontal pass."""
+    rows = np.einsum("oh,hwc->owc", resize_matrix(image.shape[0], height), image, optimize=True)
+    rows = _round_to_levels(rows) if round_between else rows
     columns = np.einsum("ow,hwc->hoc", resize_matrix(image.shape[1], width), rows, optimize=True)
     return _round_to_levels(columns).astype(np.uint8)
 
 
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
-    """S H X: antialiased bicubic, uint8 `[H, W, C]` -> `[H / scale, W / scale, C]`; H and W must be multiples of it."""
+    """S H X: antialiased bicubic, uint8 `[H, W, C]` -> `[H / scale, W / scale, C]`; H and W must be multiples of it.
+
+    Rounded after each pass, as MATLAB's `imresize` does on uint8.
+    """
     height, width = image.shape[:2]
     if height % scale or width % scale:
         raise UserError(f"a {width}x{height} picture does not divide by {scale}: crop it first (crop_to_multiple)")
-    return _resize(image, height // scale, width // scale)
+    return _resize(image, height // scale, width // scale, round_between=True)
 
 
 def upscale_bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """The baseline of every table: MATLAB's bicubic enlargement, uint8 `[H, W, C]` -> `[scale * H, scale * W, C]`."""
-    return _resize(image, image.shape[0] * scale, image.shape[1] * scale)
+    """The baseline of every table: bicubic enlargement, uint8 `[H, W, C]` -> `[scale * H, scale * W, C]`, rounded once."""
+    return _resize(image, image.shape[0] * scale, image.shape[1] * scale, round_between=False)
 
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:

@@ -83,6 +83,13 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Create a folder if needed and make sure that files can be written to it; `UserError` if not."""
+    with written_beside(pathlib.Path(folder) / "probe") as temporary:
+        temporary.touch()
+    (pathlib.Path(folder) / "probe").unlink()
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file at once or not at all."""
     with written_beside(path) as temporary:
@@ -94,6 +101,6 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"cannot write {os.fspath(path)!r}: the name must end in {', '.join(SUFFIXES)}")
-    options = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}}
+    options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
     with written_beside(path) as temporary:
-        Image.fromarray(image).save(temporary, **options.get(suffix, {}))
+        Image.fromarray(image).save(temporary, **options)  # type: ignore[arg-type]

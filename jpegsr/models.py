@@ -50,7 +50,8 @@ def build_car(config: ModelConfig) -> keras.Model:
     features = _convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
     features = layers.ReLU(name="first_relu")(features)
     features = _car_body(features, config)
-    residual = _convolution(config.num_channels * stride**2, "last", dtype="float32")(features)
+    # Zeros at first: training starts from the picture as it is.
+    residual = _convolution(config.num_channels * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
     if stride > 1:
         residual = ops.depth_to_space(residual, stride)
         residual = CropLike(dtype="float32", name="crop")([residual, compressed])
@@ -69,7 +70,10 @@ def build_sr(config: ModelConfig) -> keras.Model:
     for i in range(config.sr_num_residual_blocks):
         features = _residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
     features = layers.Add(name="long_skip")([first, _convolution(config.sr_num_filters, "body_end")(features)])
-    pixels = _convolution(config.num_channels * config.scale**2, "subpixel", dtype="float32")(features)
+    initializer = "zeros" if config.sr_image_skip else "glorot_uniform"
+    pixels = _convolution(config.num_channels * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(
+        features
+    )
     upscaled = ops.depth_to_space(pixels, config.scale)
     if config.sr_image_skip:
         enlarged = layers.UpSampling2D(config.scale, interpolation="nearest", dtype="float32", name="enlarged")(restored)

@@ -78,7 +78,21 @@ def stage_loss(stage: Stage, targets: dict, outputs: dict):
     return sum(loss.weight * ops.mean(l1_loss(targets[loss.output], outputs[loss.output])) for loss in stage.losses)
 
 
-def build_optimizer(config: StageConfig) -> keras.optimizers.Optimizer:
+class AveragingAdam(keras.optimizers.Adam):
+    """Adam that keeps Keras' moving average of the weights beside the weights.
+
+    Keras' `fit` overwrites the weights with the average when it ends; here training goes on from the weights themselves.
+    """
+
+    def finalize_variable_values(self, var_list) -> None:
+        """Called at the end of `fit`: leave the weights as they are."""
+
+    def load_average(self, variables) -> None:
+        """Overwrite the weights with their moving average, if there is one."""
+        super().finalize_variable_values(variables)
+
+
+def build_optimizer(config: StageConfig) -> AveragingAdam:
     """Adam with warm-up, cosine decay, clipping and a moving average of the weights, as far as the config asks."""
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.warmup_steps or config.final_learning_rate != config.learning_rate:
@@ -90,7 +104,7 @@ def build_optimizer(config: StageConfig) -> keras.optimizers.Optimizer:
             warmup_target=config.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    return keras.optimizers.Adam(
+    return AveragingAdam(
         learning_rate,
         global_clipnorm=config.gradient_clip_norm or None,
         use_ema=config.ema_decay > 0,

@@ -13,27 +13,29 @@ patch depends on nothing but the seed and its index.
 """
 
 import contextlib
-import json
+import logging
 import math
 import pathlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from tqdm import tqdm
 
 from jpegsr import models, stages, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
 from jpegsr.data import PatchSampler, patch_dataset
 from jpegsr.errors import UserError
-from jpegsr.images import write_text
-from jpegsr.validation import Validator, averaged_weights
+from jpegsr.runs import check_settings, model_card, start_weights
+from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 
+_logger = logging.getLogger(__name__)
 # Losses are fetched from the device in groups, so that it never waits for Python between two steps.
 _FETCH_EVERY = 10
 
@@ -84,23 +86,11 @@ def train(
         joint = models.build_joint(config.model)
     with _stop_requests() as stop:
         for name in stage_names:
-            _initialise(joint, run_folder, name, init_from)
+            start_weights(joint, run_folder, name, init_from)
             trainer = StageTrainer(config, name, run_folder / name, joint, sampler, strategy)
             if not trainer.run(stop):
                 return False
     return True
-
-
-def _initialise(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
-    """Start a stage from the stage before it in the same run, else from `init_from`, else from random weights."""
-    earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]
-    source = next((str(run_folder / e) for e in reversed(earlier) if (run_folder / e / "best.keras").exists()), init_from)
-    if source is None:
-        if name != "car":
-            logging.warning("stage %s starts from random weights: no earlier stage in %s and no init_from", name, run_folder)
-        return
-    left = weights.copy_matching(weights.load(source).model, joint)
-    logging.info("stage %s starts from %s%s", name, source, f", but for {', '.join(left)}" if left else "")
 
 
 @contextlib.contextmanager
@@ -110,19 +100,19 @@ def _stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def request_stop(number, _frame):
         stop.set()
         signal.signal(number, previous[number])
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        previous[number] = signal.signal(number, request_stop)
+        previous[int(number)] = signal.signal(number, request_stop)
     try:
         yield stop
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for signal_number, handler in previous.items():
+            signal.signal(signal_number, handler)
 
 
 class StageTrainer:
@@ -156,18 +146,8 @@ class StageTrainer:
         self._checkpoints = self._open_folder()
 
     def _open_folder(self) -> tf.train.CheckpointManager:
-        """Check or write config.json and restore the last checkpoint, if there is one."""
-        settings = {key: value for key, value in self.config.to_json().items() if key != "run"}
-        settings_file = self.folder / "config.json"
-        if settings_file.exists():
-            stored = json.loads(settings_file.read_text(encoding="utf-8"))
-            if stored != settings:
-                raise UserError(
-                    f"{str(self.folder)!r} holds a run with other settings ({_difference(stored, settings)}): "
-                    "repeat them, or choose another output folder and start with --init_from"
-                )
-        else:
-            write_text(settings_file, json.dumps(settings, indent=2) + "\n")
+        """Check the settings and restore the last checkpoint, if there is one."""
+        check_settings(self.folder, self.config)
         checkpoint = tf.train.Checkpoint(
             joint=self.joint,
             optimizer=self.optimizer,
@@ -180,7 +160,7 @@ class StageTrainer:
         if manager.latest_checkpoint:
             checkpoint.restore(manager.latest_checkpoint).assert_consumed()
             self._previous_seconds = float(self.seconds.numpy())
-            logging.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
+            _logger.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
         return manager
 
     def make_step(self):
@@ -224,7 +204,7 @@ class StageTrainer:
         writer = tf.summary.create_file_writer(str(self.folder / "logs"))
         started = time.monotonic()
         try:
-            with tqdm(total=total, initial=first_step, desc=self.stage.name, unit="step", dynamic_ncols=True) as bar, writer.as_default():
+            with progress_bar(self.stage.name, total, first_step) as bar, writer.as_default():
                 for number in range(first_step + 1, total + 1):
                     pending.append(step(next(self._batches)))
                     self.step.assign(number)
@@ -257,7 +237,7 @@ class StageTrainer:
         loss, error = values.mean(axis=0)
         psnr = -10 * math.log10(max(error, 1e-10))
         rate = steps_per_second * self.config.stage.batch_size
-        bar.set_postfix_str(f"loss {loss:.4f}, PSNR {psnr:.2f} dB, {rate:.1f} patches/s")
+        bar.set_postfix_str(f"loss {loss:.4f}, PSNR {psnr:.2f} dB, {rate:.1f} patches/s", refresh=False)
         tf.summary.scalar("training/loss", loss, last)
         tf.summary.scalar("training/psnr", psnr, last)
         tf.summary.scalar("training/patches_per_second", rate, last)
@@ -280,31 +260,20 @@ class StageTrainer:
         number = int(self.step.numpy())
         with averaged_weights(self.model, self.optimizer):
             scores, pictures = self.validator.score(self.model)
-            score = float(np.mean(list(scores.values()))) if scores else float(number)
+            score = mean_score(scores, number)
             is_best = score > float(self.best_score.numpy())
             if is_best:
                 self.best_score.assign(score)
-                card = {
-                    "name": f"{self.stage.name}-{number}",
-                    "stage": self.stage.name,
-                    "step": number,
-                    "training": {key: value for key, value in self.config.to_json().items() if key != "model"},
-                    "validation_psnr": {f"quality {quality}": round(value, 3) for quality, value in scores.items()},
-                }
+                card = model_card(self.config, self.stage.name, number, scores)
                 weights.save(self.folder / "best.keras", self.joint, self.config.model, card)
         for quality, value in scores.items():
             tf.summary.scalar(f"validation/psnr_quality_{quality}", value, number)
         if pictures is not None:
             tf.summary.image("validation/compressed, restored, original", pictures[None], number)
-        text = ", ".join(f"quality {quality}: {value:.3f}" for quality, value in scores.items()) or "no pictures to validate on"
-        bar.write(f"{self.stage.name} step {number}: {text}{' (best)' if is_best else ''}")
+        bar.write(f"{self.stage.name} step {number}: {describe(scores)}{' (best)' if is_best else ''}")
 
 
-def _difference(stored: dict, settings: dict) -> str:
-    """The settings that two runs do not share, for a message."""
-    changed = []
-    for part in settings:
-        old, new = stored.get(part, {}), settings[part]
-        changed += [f"{key} {old.get(key)} is now {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    return "; ".join(changed)
-
+def progress_bar(name: str, total: int, initial: int) -> tqdm:
+    """A bar over steps; in a log file it prints a line every half minute instead of several a second."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, initial=initial, desc=name, unit="step", dynamic_ncols=True, mininterval=interval)

@@ -11,18 +11,18 @@ from keras import ops
 from jpegsr import degradation, metrics
 from jpegsr.config import RunConfig
 from jpegsr.data import Patch, PatchSampler, open_source, validation_images
-from jpegsr.stages import Stage, to_unit
+from jpegsr.stages import AveragingAdam, Stage, to_unit
 
 
 @contextlib.contextmanager
-def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+def averaged_weights(model: keras.Model, optimizer: AveragingAdam) -> Iterator[None]:
     """Within the block the model has the optimizer's moving average of its weights; after it, its own again."""
-    if not optimizer.use_ema:
-        yield
-        return
     trained = model.trainable_variables
     raw = [ops.convert_to_numpy(variable) for variable in trained]
-    optimizer.finalize_variable_values(trained)
+    optimizer.load_average(trained)
+    # JAX would go on sharing one buffer between average and weight, and frees it when either is replaced.
+    for variable in trained:
+        variable.assign(ops.convert_to_numpy(variable))
     try:
         yield
     finally:
@@ -77,3 +77,13 @@ class Validator:
                     strip = np.concatenate([enlarged, levels, target], axis=1)
             scores[quality] = float(np.mean(values))
         return scores, strip
+
+
+def mean_score(scores: dict[int, float], step: int) -> float:
+    """What decides which weights are best: the mean over the qualities; without validation pictures, the latest step."""
+    return float(np.mean(list(scores.values()))) if scores else float(step)
+
+
+def describe(scores: dict[int, float]) -> str:
+    """The scores as a line to print."""
+    return ", ".join(f"quality {quality}: {value:.3f} dB" for quality, value in scores.items()) or "nothing to validate on"

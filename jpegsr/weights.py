@@ -97,6 +97,11 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     return card
 
 
+def config_of(name_or_path: str, scale: int | None = None) -> ModelConfig:
+    """The sizes of a model, without loading its weights; arguments and errors as in `load`."""
+    return ModelConfig.from_json(read_card(find(name_or_path, scale))["config"])
+
+
 def load(name_or_path: str, scale: int | None = None) -> TrainedModel:
     """Load a model in Keras' safe mode, with any backend.
 
@@ -155,7 +160,7 @@ def copy_matching(source: keras.Model, target: keras.Model) -> list[str]:
     left = []
     for old, new in zip(source.weights, target.weights, strict=True):
         if old.shape == new.shape:
-            new.assign(old)
+            new.assign(keras.ops.convert_to_numpy(old))
         elif old.path.startswith("subpixel/"):
             left.append(new.path)
         else:

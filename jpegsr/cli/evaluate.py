@@ -1,0 +1,89 @@
+"""`jpegsr evaluate`: scores of models on test pictures, as tables and contact sheets."""
+
+import argparse
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+from jpegsr.cli.settings import parse_integers
+from jpegsr.config import SCALES
+from jpegsr.errors import UserError
+
+DESCRIPTION = """Reduce and compress test pictures, restore them with each model, and score the results beside bicubic.
+
+Prints a Markdown summary and writes results.csv (every picture), results.json, results.md and a contact sheet per picture."""
+EXAMPLES = (
+    "jpegsr evaluate --model=base --scale=2 --qualities=10,20,30 --datasets=Set5=Set5,Set14=Set14 --output_dir=scores",
+    "jpegsr evaluate --model=base,runs/mine --qualities=0,10 --datasets=mine=photos --output_dir=scores",
+)
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_list("model", ["base"], "shipped names, .keras files or folders of training runs", flag_values=FLAGS)
+flags.DEFINE_integer("scale", 2, "reduce by this factor and enlarge by it again", flag_values=FLAGS)
+flags.DEFINE_list("qualities", ["10", "20", "30", "40"], "JPEG qualities; 0 is uncompressed", flag_values=FLAGS)
+flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures, several separated by commas (required)", flag_values=FLAGS)
+flags.DEFINE_string("output_dir", None, "folder for the results (required)", flag_values=FLAGS)
+flags.DEFINE_bool("contact_sheets", True, "draw a sheet per picture: original, JPEG, bicubic and models", flag_values=FLAGS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are no positional arguments."""
+
+
+def _parse_datasets(values: list[str] | None) -> dict[str, str]:
+    if not values:
+        raise UserError("name test pictures with --datasets=NAME=FOLDER")
+    datasets = {}
+    for value in values:
+        name, _, folder = value.partition("=")
+        if not name or not folder:
+            raise UserError(f"--datasets={value} is not NAME=FOLDER")
+        datasets[name] = folder
+    return datasets
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from jpegsr.cli.main import load_tensorflow
+
+    datasets = _parse_datasets(FLAGS.datasets)
+    qualities = parse_integers("qualities", FLAGS.qualities)
+    if bad := [quality for quality in qualities if not 0 <= quality <= 100]:
+        raise UserError(f"JPEG quality {bad[0]} is not within 0-100")
+    if FLAGS.scale not in SCALES:
+        raise UserError(f"scale {FLAGS.scale} is not one of {', '.join(map(str, SCALES))}")
+    if not FLAGS.output_dir:
+        raise UserError("name the folder for the results with --output_dir")
+    load_tensorflow()
+    from tqdm import tqdm
+
+    from jpegsr import enhancement, evaluation, images, reports, weights
+
+    trained = [weights.load(name, FLAGS.scale) for name in FLAGS.model]
+    methods = {
+        model.name: enhancement.enhancer(argument, FLAGS.scale) for argument, model in zip(FLAGS.model, trained, strict=True)
+    }
+    folder = pathlib.Path(FLAGS.output_dir)
+    num_pictures = sum(len(images.list_images(path)) for path in datasets.values())
+    images.require_writable(folder)
+    scores: list[evaluation.Score] = []
+    sheet, sheet_name = reports.ContactSheet(), ""
+    comparisons = evaluation.evaluate(methods, datasets, FLAGS.scale, qualities)
+    for comparison in tqdm(comparisons, total=num_pictures * len(qualities), unit="picture"):
+        scores += [score for score, _ in comparison.results.values()]
+        if FLAGS.contact_sheets:
+            if sheet_name != (name := f"{scores[-1].dataset}/{scores[-1].image}"):
+                sheet, sheet_name = reports.ContactSheet(), name
+            sheet.add(comparison)
+            if scores[-1].quality == qualities[-1]:
+                sheet.save(folder / f"{name}.png")
+    models = {model.name: {"sha256": model.checksum, "config": model.config.to_json()} for model in trained}
+    command = "jpegsr evaluate " + shlex.join(sys.argv[2:])
+    origin = reports.provenance(command, " ".join((evaluation.__doc__ or "").split()), models)
+    reports.write_csv(folder / "results.csv", scores)
+    reports.write_json(folder / "results.json", scores, origin)
+    text = reports.markdown(scores, origin)
+    images.write_text(folder / "results.md", text)
+    print(text)
+    return 0

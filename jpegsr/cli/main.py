@@ -1,0 +1,107 @@
+"""`jpegsr SUBCOMMAND ...`: parse, run, and turn a `UserError` into one line on stderr."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from absl.flags import argparse_flags
+
+import jpegsr
+from jpegsr.errors import UserError
+
+_SUBCOMMANDS = {
+    "enhance": "clean and enlarge a photo",
+    "evaluate": "score models on folders of test pictures",
+    "export": "write a model as a TensorFlow SavedModel",
+    "train": "train a model in three stages, or resume",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+      argv: the arguments after the program's name; those of this process by default.
+
+    Returns:
+      The exit status: 0 done, 1 a `UserError`, 2 wrong flags, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command, parser = _make_parser(arguments)
+    namespace = parser.parse_args(arguments)
+    if command is None:
+        parser.print_help()
+        return 2
+    _show_messages()
+    try:
+        return command.run(namespace)
+    except UserError as error:
+        print(f"jpegsr: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _show_messages() -> None:
+    """What this package reports (skipped files, where a run goes on) goes to stderr; other packages' messages do not."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("jpegsr: %(message)s"))
+    logger = logging.getLogger("jpegsr")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _make_parser(arguments: list[str]) -> tuple[ModuleType | None, argparse.ArgumentParser]:
+    """The parser of all subcommands; only the module of the one that is asked for is imported."""
+    parser = argparse_flags.ArgumentParser(prog="jpegsr", description=jpegsr.__doc__.splitlines()[0], inherited_absl_flags=None)
+    parser.add_argument("--version", action="version", version=f"jpegsr {jpegsr.__version__}")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
+    chosen = None
+    for name, summary in _SUBCOMMANDS.items():
+        if arguments[:1] == [name]:
+            chosen = importlib.import_module(f"jpegsr.cli.{name}")
+            _add_subcommand(subparsers, name, summary, chosen)
+        else:
+            subparsers.add_parser(name, help=summary, inherited_absl_flags=None)
+    return chosen, parser
+
+
+def _add_subcommand(subparsers, name: str, summary: str, command: ModuleType) -> None:
+    for flag_name in list(command.FLAGS):
+        # argparse_flags shows only the main module's flags in --help.
+        command.FLAGS[flag_name].unparse()
+        command.FLAGS.register_key_flag_for_module(sys.argv[0], command.FLAGS[flag_name])
+    subparser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=command.DESCRIPTION,
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in command.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        inherited_absl_flags=command.FLAGS,
+    )
+    command.add_arguments(subparser)
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without its start-up chatter, so that stderr holds what this program has to say."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Flags made from the fields of a settings dataclass, so that a setting is written down once."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from absl import flags
+
+from jpegsr.errors import UserError
+
+
+def define(flag_values: flags.FlagValues, settings: type, skip: tuple[str, ...] = ()) -> None:
+    """One flag per field that has a help text; unset flags leave the preset as it is."""
+    types = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        help_text = field.metadata.get("help")
+        if not help_text or field.name in skip:
+            continue
+        kind, name = types[field.name], field.name
+        if typing.get_origin(kind) is typing.Literal:
+            flags.DEFINE_enum(name, None, list(typing.get_args(kind)), help_text, flag_values=flag_values)
+        elif kind is bool:
+            flags.DEFINE_bool(name, None, help_text, flag_values=flag_values)
+        elif kind is int:
+            flags.DEFINE_integer(name, None, help_text, flag_values=flag_values)
+        elif kind is float:
+            flags.DEFINE_float(name, None, help_text, flag_values=flag_values)
+        elif kind is str or kind == tuple[int, int]:
+            flags.DEFINE_string(name, None, help_text, flag_values=flag_values)
+        else:
+            flags.DEFINE_list(name, None, help_text, flag_values=flag_values)
+
+
+def override(flag_values: flags.FlagValues, settings: Any) -> Any:
+    """The settings with the fields replaced whose flags are set."""
+    types = typing.get_type_hints(type(settings))
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = flag_values[field.name].value if field.name in flag_values else None
+        if value is None:
+            continue
+        if types[field.name] == tuple[int, int]:
+            value = parse_range(field.name, value)
+        elif isinstance(value, list):
+            value = parse_integers(field.name, value)
+        changes[field.name] = value
+    return dataclasses.replace(settings, **changes)
+
+
+def parse_integers(name: str, values: list[str]) -> tuple[int, ...]:
+    """The numbers of a list flag."""
+    try:
+        return tuple(int(value) for value in values)
+    except ValueError:
+        raise UserError(f"--{name}={','.join(values)} is not a list of whole numbers") from None
+
+
+def parse_range(name: str, value: str) -> tuple[int, int]:
+    """`LOW-HIGH` or one number for both."""
+    low, dash, high = value.partition("-")
+    low_high = parse_integers(name, [low, high if dash else low])
+    return low_high[0], low_high[1]

@@ -1,0 +1,90 @@
+"""`jpegsr train` and `python train.py`: the three training stages."""
+
+import argparse
+import dataclasses
+import os
+
+from absl import flags
+
+from jpegsr.cli import settings
+from jpegsr.config import STAGE_NAMES, DataConfig, RunConfig, StageConfig, StageName, TrainingConfig, training_preset
+from jpegsr.errors import UserError
+
+DESCRIPTION = """Train a model in three stages: car (remove artifacts), sr (enlarge what car restored), joint (both end to end).
+
+Started again with the same flags, a run goes on where it was, after SIGKILL as well as after SIGTERM or Ctrl-C. Unset flags
+have the preset's values. With KERAS_BACKEND=jax, Keras' own `fit` trains the same stages on the same patches."""
+EXAMPLES = (
+    "python train.py --data=photos --output_dir=runs/mine",
+    "python train.py --data=photos@2,tfds:div2k/bicubic_x2@3 --output_dir=runs/mine --scale=4 --init_from=base",
+    "python train.py --preset=paper --data=General100 --quality=30 --output_dir=runs/q30",
+    "python train.py --preset=paper --data=General100 --quality=20 --output_dir=runs/q20 --init_from=runs/q30",
+    "python train.py --preset=tiny --data=photos --output_dir=runs/trial         # a minute, to see everything work",
+)
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("preset", "base", "model and training settings to start from: paper, base, fast or tiny", flag_values=FLAGS)
+flags.DEFINE_enum("stage", "all", [*STAGE_NAMES, "all"], "which stage to run", flag_values=FLAGS)
+flags.DEFINE_list(
+    "data",
+    None,
+    "folders of pictures (searched recursively) or tfds:NAME[:SPLIT], each with @WEIGHT if wanted (required)",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("output_dir", None, "folder of the run (required)", flag_values=FLAGS)
+flags.DEFINE_string(
+    "init_from", None, "start from these weights: shipped name, .keras file or folder of a run; of any scale", flag_values=FLAGS
+)
+flags.DEFINE_integer("scale", None, "upscaling factor, 2, 3 or 4", flag_values=FLAGS)
+for _settings in (DataConfig, StageConfig, RunConfig):
+    settings.define(FLAGS, _settings)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are no positional arguments."""
+
+
+def _parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
+    """`LOCATION` or `LOCATION@WEIGHT`; weight 0 stands for the number of pictures."""
+    if not values:
+        raise UserError("name training pictures with --data=FOLDER or --data=tfds:NAME")
+    sources = []
+    for value in values:
+        location, at, weight = value.rpartition("@")
+        try:
+            sources.append((location, float(weight)) if at else (value, 0.0))
+        except ValueError:
+            raise UserError(f"--data={value}: {weight!r} is not a weight") from None
+    return tuple(sources)
+
+
+def read_config() -> TrainingConfig:
+    """The preset with what the flags change."""
+    preset = training_preset(FLAGS.preset)
+    data = settings.override(FLAGS, preset.data)
+    return TrainingConfig(
+        model=dataclasses.replace(preset.model, scale=FLAGS.scale or preset.model.scale),
+        data=dataclasses.replace(data, sources=_parse_sources(FLAGS.data)),
+        stage=settings.override(FLAGS, preset.stage),
+        run=settings.override(FLAGS, preset.run),
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from jpegsr.cli.main import load_tensorflow
+
+    config = read_config()
+    if not FLAGS.output_dir:
+        raise UserError("name the folder of the run with --output_dir")
+    stage_names: tuple[StageName, ...] = STAGE_NAMES if FLAGS.stage == "all" else (FLAGS.stage,)
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        from jpegsr import keras_training
+
+        keras_training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from)
+        return 0
+    load_tensorflow()
+    from jpegsr import training
+
+    if not training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from):
+        print("stopped and saved; the same command goes on from here")
+    return 0

@@ -1,0 +1,132 @@
+"""The stages of `stages`, trained by Keras' own `fit`: for machines whose accelerator only the JAX backend reaches.
+
+Run with `KERAS_BACKEND=jax`; nothing here imports TensorFlow. The patches are those of the TensorFlow loop, level for level,
+and the weights files are the same, so that either trainer goes on from what the other one saved.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from jpegsr import models, stages, weights
+from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
+from jpegsr.data import Patch, PatchSampler
+from jpegsr.images import written_beside
+from jpegsr.runs import check_settings, model_card, start_weights
+from jpegsr.validation import Validator, averaged_weights, describe, mean_score
+
+
+class PatchBatches(keras.utils.PyDataset):
+    """Batches of the patch stream for `fit`, drawn by `workers` threads.
+
+    Attributes:
+      first_patch: index of the first patch of the first batch.
+    """
+
+    def __init__(
+        self, sampler: PatchSampler, stage: stages.Stage, batch_size: int, num_batches: int, first_patch: int, workers: int
+    ):
+        super().__init__(workers=workers, max_queue_size=4 * workers)
+        self.first_patch = first_patch
+        self._sampler = sampler
+        self._stage = stage
+        self._batch_size = batch_size
+        self._num_batches = num_batches
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __getitem__(self, batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """float32 inputs `[B, P, P, 3]` in [0, 1] and the targets by output name."""
+        first = self.first_patch + batch * self._batch_size
+        patches = [self._sampler.patch(index) for index in range(first, first + self._batch_size)]
+        parts = Patch(*(np.stack(part).astype(np.float32) / 255.0 for part in zip(*patches, strict=True)))
+        return parts.compressed, {loss.output: getattr(parts, loss.target) for loss in self._stage.losses}
+
+
+def train(
+    config: TrainingConfig,
+    run_folder: str | pathlib.Path,
+    stage_names: tuple[StageName, ...] = STAGE_NAMES,
+    init_from: str | None = None,
+    workers: int = 2,
+) -> None:
+    """Run or resume stages with `fit`; arguments and results as in `training.train`.
+
+    The state is saved every `checkpoint_every` steps, and a run that was killed repeats the steps since then.
+    """
+    run_folder = pathlib.Path(run_folder)
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.run.mixed_precision else "float32")
+    keras.utils.set_random_seed(config.data.seed)
+    sampler = PatchSampler(config.data, config.model.scale)
+    joint = models.build_joint(config.model)
+    for name in stage_names:
+        start_weights(joint, run_folder, name, init_from)
+        _fit_stage(config, name, run_folder / name, joint, sampler, workers)
+
+
+def _fit_stage(
+    config: TrainingConfig, name: StageName, folder: pathlib.Path, joint: keras.Model, sampler: PatchSampler, workers: int
+) -> None:
+    check_settings(folder, config)
+    stage = stages.get_stage(name, config.stage)
+    validator = Validator.from_sampler(sampler, config.run, stage)
+    model = stages.stage_model(stage, joint)
+    model.compile(
+        optimizer=stages.build_optimizer(config.stage),
+        loss={loss.output: stages.l1_loss for loss in stage.losses},
+        loss_weights={loss.output: loss.weight for loss in stage.losses},
+    )
+    model.optimizer.build(model.trainable_variables)
+    step, best_score = _restore(folder, model)
+    total, run, batch_size = config.stage.steps, config.run, config.stage.batch_size
+    while step < total:
+        next_stop = min(total, *((step // every + 1) * every for every in (run.checkpoint_every, run.validate_every)))
+        batches = PatchBatches(sampler, stage, batch_size, next_stop - step, step * batch_size, workers)
+        model.fit(batches, epochs=1, shuffle=False)
+        step = next_stop
+        if step % run.validate_every == 0 or step == total:
+            best_score = _validate(config, stage, folder, joint, model, validator, step, best_score)
+        _save(folder, model, step, best_score)
+
+
+def _validate(
+    config: TrainingConfig,
+    stage: stages.Stage,
+    folder: pathlib.Path,
+    joint: keras.Model,
+    model: keras.Model,
+    validator: Validator,
+    step: int,
+    best_score: float,
+) -> float:
+    """Score the averaged weights and keep them if they are the best; returns the best score so far."""
+    with averaged_weights(model, model.optimizer):
+        scores, _ = validator.score(model)
+        score = mean_score(scores, step)
+        if score > best_score:
+            weights.save(folder / "best.keras", joint, config.model, model_card(config, stage.name, step, scores))
+    print(f"{stage.name} step {step}: {describe(scores)}")
+    return max(score, best_score)
+
+
+def _save(folder: pathlib.Path, model: keras.Model, step: int, best_score: float) -> None:
+    """Model, optimizer (with the moving average), step and best score, in one file that replaces the last one."""
+    state = {f"model_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.variables)}
+    state |= {f"optimizer_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.optimizer.variables)}
+    with written_beside(folder / "state.npz") as temporary:
+        np.savez(temporary, step=step, best_score=best_score, **state)
+
+
+def _restore(folder: pathlib.Path, model: keras.Model) -> tuple[int, float]:
+    """(step, best score) of the saved state, which is put into the model and its optimizer; (0, -inf) without one."""
+    path = folder / "state.npz"
+    if not path.exists():
+        return 0, -np.inf
+    with np.load(path) as state:
+        for i, variable in enumerate(model.variables):
+            variable.assign(state[f"model_{i}"])
+        for i, variable in enumerate(model.optimizer.variables):
+            variable.assign(state[f"optimizer_{i}"])
+        return int(state["step"]), float(state["best_score"])

@@ -1,0 +1,72 @@
+"""What a training run's folder holds and how a stage starts, for both trainers.
+
+A run's folder has a folder per stage with `config.json` (the settings, checked at resume), the state of the trainer, and
+`best.keras` with its card `best.json`: the averaged weights at their best validation score.
+"""
+
+import json
+import logging
+import pathlib
+from typing import Any
+
+import keras
+
+from jpegsr import weights
+from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
+from jpegsr.errors import UserError
+from jpegsr.images import write_text
+
+_logger = logging.getLogger(__name__)
+
+
+def check_settings(folder: pathlib.Path, config: TrainingConfig) -> None:
+    """Write config.json to a new stage's folder, or compare it with that of the stage to be resumed.
+
+    Raises:
+      UserError: what is learned would differ; settings of `RunConfig` may change.
+    """
+    settings = {key: value for key, value in config.to_json().items() if key != "run"}
+    path = folder / "config.json"
+    if not path.exists():
+        write_text(path, json.dumps(settings, indent=2) + "\n")
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if stored != settings:
+        raise UserError(
+            f"{str(folder)!r} holds a run with other settings ({_difference(stored, settings)}): "
+            "repeat them, or choose another output folder and start with --init_from"
+        )
+
+
+def _difference(stored: dict, settings: dict) -> str:
+    """The settings that two runs do not share, for a message."""
+    changed = []
+    for part, new in settings.items():
+        old = stored.get(part, {})
+        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        changed += [f"{key} {old.get(key)} is now {new.get(key)}" for key in keys]
+    return "; ".join(changed)
+
+
+def start_weights(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
+    """Start a stage from the stage before it in the same run, else from `init_from`, else from random weights."""
+    earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]
+    found = [str(run_folder / stage) for stage in reversed(earlier) if (run_folder / stage / "best.keras").exists()]
+    source = found[0] if found else init_from
+    if source is None:
+        if name != "car":
+            _logger.warning("stage %s starts from random weights: no earlier stage in %s, no --init_from", name, run_folder)
+        return
+    left = weights.copy_matching(weights.load(source).model, joint)
+    _logger.info("stage %s starts from %s%s", name, source, f", but for {', '.join(left)}" if left else "")
+
+
+def model_card(config: TrainingConfig, name: StageName, step: int, scores: dict[int, float]) -> dict[str, Any]:
+    """What the card of a run's weights says besides the model's sizes: how they were trained, and their validation PSNR."""
+    return {
+        "name": f"{name}-{step}",
+        "stage": name,
+        "step": step,
+        "training": {key: value for key, value in config.to_json().items() if key != "model"},
+        "validation_psnr": {f"quality {quality}": round(value, 3) for quality, value in scores.items()},
+    }

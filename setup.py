@@ -1,0 +1,49 @@
+"""Installation of jpegsr; everything about the package that tools need to know is here or in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
+
+setup(
+    name="jpegsr",
+    version=VERSION,
+    description="Small, blocky JPEGs in, clean pictures at 2, 3 or 4 times the size out",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["jpegsr", "jpegsr.*"]),
+    package_data={"jpegsr": ["shipped/*.keras", "shipped/*.json", "py.typed"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "importlib_resources>=6.0",  # needed, but not required, by tensorflow-datasets
+        "keras>=3.15,<4",
+        "numpy>=2.1,<3",
+        "pillow>=11.3,<13",
+        "tensorboard>=2.20,<2.22",  # tf.summary writes through it; TensorFlow no longer requires it
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10,<5",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "test": [
+            "jax>=0.6",
+            "mypy>=1.15",
+            "pytest>=8.3",
+            "ruff>=0.11",
+            "scikit-image>=0.25",
+        ],
+        "dev": ["pre-commit>=4.0"],
+    },
+    entry_points={"console_scripts": ["jpegsr = jpegsr.cli.main:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Multimedia :: Graphics",
+    ],
+)

@@ -1,0 +1,43 @@
+import dataclasses
+import json
+
+import pytest
+
+from jpegsr.config import MODEL_PRESETS, TRAINING_PRESETS, DataConfig, ModelConfig, TrainingConfig, training_preset
+from jpegsr.errors import UserError
+
+
+@pytest.mark.parametrize("name", TRAINING_PRESETS)
+def test_presets_survive_json(name):
+    config = training_preset(name)
+    assert TrainingConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_unknown_setting_is_an_error():
+    with pytest.raises(UserError, match="colour"):
+        ModelConfig.from_json({**MODEL_PRESETS["tiny"].to_json(), "colour": 1})
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(UserError, match=r"huge.*paper, base, fast, tiny"):
+        training_preset("huge")
+
+
+@pytest.mark.parametrize("changes", [{"scale": 5}, {"car_num_layers": 3}, {"car_batch_normalization": True}])
+def test_impossible_models_are_refused(changes):
+    with pytest.raises(UserError):
+        dataclasses.replace(MODEL_PRESETS["base"], **changes)
+
+
+@pytest.mark.parametrize("changes", [{"quality": (0, 10)}, {"quality": (30, 20)}, {"clean_share": 1.5}])
+def test_impossible_data_are_refused(changes):
+    with pytest.raises(UserError):
+        DataConfig(**changes)
+
+
+def test_paper_preset_is_the_papers():
+    config = training_preset("paper")
+    assert (config.model.car_num_filters, config.model.car_num_layers, config.model.car_batch_normalization) == (64, 16, True)
+    assert (config.model.sr_num_filters, config.model.sr_residual_scaling) == (256, 0.1)
+    assert (config.stage.learning_rate, config.stage.batch_size, config.data.patch_size) == (1e-4, 16, 48)
+    assert config.stage.final_learning_rate == config.stage.learning_rate

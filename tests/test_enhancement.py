@@ -1,0 +1,111 @@
+import dataclasses
+import stat
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from test_models import randomised
+
+import jpegsr
+from jpegsr import degradation, enhancement, images, inference, metrics, models, runtimes, weights
+from jpegsr.config import MODEL_PRESETS
+
+
+@pytest.fixture(scope="module")
+def random_model() -> weights.TrainedModel:
+    """Unlike a barely trained network, random weights show every mistake at a tile's edge."""
+    keras.utils.set_random_seed(0)
+    config = dataclasses.replace(MODEL_PRESETS["tiny"], scale=3)
+    return weights.TrainedModel(randomised(models.build_joint(config)), config, {"name": "random"}, None)
+
+
+@pytest.mark.parametrize("tile_size", [16, 37, 64])
+@pytest.mark.parametrize("size", [(96, 131), (33, 16), (1, 7)])
+def test_tiles_equal_a_single_pass(random_model, photo, size, tile_size):
+    network = runtimes.tensorflow_network(random_model)
+    picture = np.ascontiguousarray(photo[: size[0], : size[1]])
+    whole = inference.apply(network, picture, random_model.config, 3, tile_size=1000)
+    tiled = inference.apply(network, picture, random_model.config, 3, tile_size=tile_size)
+    assert whole.shape == (3 * size[0], 3 * size[1], 3)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1  # float sums differ in order, not in terms
+    assert (whole != tiled).mean() < 1e-3
+
+
+def test_levels_round_and_clip():
+    pixels = np.array([-0.1, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 1.3])
+    assert inference.to_levels(pixels).tolist() == [0, 0, 0, 1, 255, 255, 255]
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(inference.to_levels(inference.to_unit(levels)), levels)
+
+
+def test_shipped_base_beats_bicubic_on_a_real_photo(photo):
+    original = degradation.crop_to_multiple(photo, 2)
+    small = degradation.downscale(original, 2)
+    for quality, least_gain in ((10, 0.6), (30, 0.6), (0, 0.5)):
+        compressed = degradation.jpeg(small, quality)
+        ours = jpegsr.enhance(compressed, scale=2)
+        gain = metrics.psnr(original, ours) - metrics.psnr(original, degradation.upscale_bicubic(compressed, 2))
+        assert gain > least_gain, quality
+
+
+def test_gray_stays_gray(photo, tiny_run, tmp_path):
+    gray = np.asarray(Image.fromarray(photo).convert("L"))[:60, :80]
+    result = jpegsr.enhance(gray, model=str(tiny_run))
+    assert result.shape == (120, 160)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    assert enhancement.enhance_file(tmp_path / "gray.png", tmp_path / "out.png", model=str(tiny_run)) == (120, 160)
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.mode == "L"
+        np.testing.assert_array_equal(np.asarray(written), result)
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_other_arrays_are_refused(array, tiny_run):
+    with pytest.raises(ValueError, match="expected uint8"):
+        jpegsr.enhance(array, model=str(tiny_run))
+
+
+def test_files_are_upright_and_have_ordinary_permissions(photo, tiny_run, tmp_path):
+    picture = Image.fromarray(photo[:40, :60])
+    exif = picture.getexif()
+    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    enhancement.enhance_file(tmp_path / "turned.jpg", tmp_path / "out" / "upright.png", model=str(tiny_run))
+    with Image.open(tmp_path / "out" / "upright.png") as result:
+        assert result.size == (80, 120)
+    (tmp_path / "ordinary").touch()
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out" / "upright.png", tmp_path / "ordinary")]
+    assert modes[0] == modes[1]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_text("old")
+
+    def fail():
+        with images.written_beside(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_every_pixel_format_is_read(mode, photo, tmp_path):
+    picture = Image.fromarray(photo[:30, :40])
+    suffix = "jpg" if mode == "CMYK" else "png"
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    else:
+        picture = picture.convert(mode)
+    picture.save(tmp_path / f"picture.{suffix}")
+    pixels = images.read_rgb(tmp_path / f"picture.{suffix}")
+    assert (pixels.shape, pixels.dtype) == ((30, 40, 3), np.uint8)
+    if mode in ("RGB", "RGBA"):
+        np.testing.assert_array_equal(pixels, photo[:30, :40])
+    if mode == "I;16":
+        np.testing.assert_array_equal(pixels[..., 0], np.asarray(Image.fromarray(photo[:30, :40]).convert("L")))
