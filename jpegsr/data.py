@@ -110,12 +110,12 @@ def _open_tfds(location: str) -> ImageSource:
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
+        feature = next((key for key in ("hr", "image") if key in builder.info.features), None)
+        if feature is None:
+            raise ValueError(f"it has no feature 'hr' or 'image', only {', '.join(builder.info.features)}")
+        examples = builder.as_dataset(split=split or "train", decoders={feature: tfds.decode.SkipDecoding()})
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
         raise UserError(f"cannot open TFDS dataset {name!r}: {str(error).splitlines()[0]}") from None
-    feature = next((key for key in ("hr", "image") if key in builder.info.features), None)
-    if feature is None:
-        raise UserError(f"TFDS dataset {name!r} has no feature 'hr' or 'image', only {', '.join(builder.info.features)}")
-    examples = builder.as_dataset(split=split or "train", decoders={feature: tfds.decode.SkipDecoding()})
     encoded = [example[feature] for example in tfds.as_numpy(examples)]
     names = [f"{name}:{split or 'train'}[{index}]" for index in range(len(encoded))]
 

@@ -133,7 +133,6 @@ class StageTrainer:
         self.sampler = sampler
         self.strategy = strategy
         self.stage = stages.get_stage(name, config.stage)
-        self.validator = Validator.from_sampler(sampler, config.run, self.stage)
         with strategy.scope():
             self.model = stages.stage_model(self.stage, joint)
             self.optimizer = stages.build_optimizer(config.stage)
@@ -199,6 +198,7 @@ class StageTrainer:
         total, first_step = self.config.stage.steps, int(self.step.numpy())
         if first_step >= total:
             return True
+        validator = Validator.from_sampler(self.sampler, self.config.run, self.stage)
         step, self._batches = self.make_step(), self.batches()
         pending: list[tuple[tf.Tensor, tf.Tensor]] = []
         writer = tf.summary.create_file_writer(str(self.folder / "logs"))
@@ -217,7 +217,7 @@ class StageTrainer:
                         self._report(pending, bar, (number - first_step) / (time.monotonic() - started))
                         pending = []
                     if is_validation:
-                        self._validate(bar)
+                        self._validate(validator, bar)
                     if is_checkpoint:
                         self.seconds.assign(self._previous_seconds + time.monotonic() - started)
                         self._checkpoints.save(self.step)
@@ -255,11 +255,11 @@ class StageTrainer:
             + ": lower --learning_rate or set --gradient_clip_norm, then start again"
         )
 
-    def _validate(self, bar: tqdm) -> None:
+    def _validate(self, validator: Validator, bar: tqdm) -> None:
         """Score the averaged weights; keep them if they are the best so far."""
         number = int(self.step.numpy())
         with averaged_weights(self.model, self.optimizer):
-            scores, pictures = self.validator.score(self.model)
+            scores, pictures = validator.score(self.model)
             score = mean_score(scores, number)
             is_best = score > float(self.best_score.numpy())
             if is_best:

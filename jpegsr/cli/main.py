@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from absl import flags
 from absl.flags import argparse_flags
 
 import jpegsr
@@ -32,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, parser = _make_parser(arguments)
-    namespace = parser.parse_args(arguments)
+    try:
+        namespace = parser.parse_args(arguments)
+    except flags.IllegalFlagValueError as error:
+        parser.error(str(error))
     if command is None:
         parser.print_help()
         return 2
