@@ -39,6 +39,7 @@ setup(
             "scikit-image>=0.25",
         ],
         "dev": ["pre-commit>=4.0"],
+        "jax": ["jax>=0.6"],
     },
     entry_points={"console_scripts": ["jpegsr = jpegsr.cli.main:main"]},
     classifiers=[

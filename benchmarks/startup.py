@@ -33,7 +33,7 @@ def main(_: list[str]) -> None:
     figures = {"help_seconds": round(help_seconds, 3), "help_over_empty_python": round(help_seconds / empty_seconds, 1)}
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        origin = reports.provenance("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} runs", {})
+        origin = reports.origin_of("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} runs", {})
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
 
 

@@ -107,7 +107,7 @@ def main(_: list[str]) -> None:
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
         command = "python " + shlex.join(sys.argv)
-        origin = reports.provenance(command, f"{FLAGS.steps} steps, median of {FLAGS.rounds} rounds", {})
+        origin = reports.origin_of(command, f"{FLAGS.steps} steps, median of {FLAGS.rounds} rounds", {})
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
 
 

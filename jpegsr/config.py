@@ -35,6 +35,18 @@ class JsonMixin:
         return cls(**{key: _as_tuples(value) for key, value in values.items()})
 
 
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise UserError(f"{name} {getattr(settings, name)} is not above zero")
+
+
+def _require_not_negative(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise UserError(f"{name} {getattr(settings, name)} is below zero")
+
+
 def _as_tuples(value: Any) -> Any:
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
 
@@ -45,7 +57,6 @@ class ModelConfig(JsonMixin):
 
     Attributes:
       scale: integer upscaling factor, 2, 3 or 4.
-      num_channels: colour channels of input and output.
       car_num_filters: feature maps of every CAR layer.
       car_num_layers: 3x3 convolutions between the first and the last layer of CAR (16 in section 2.1.1).
       car_body: "plain" is the paper's chain of convolution (+ batch normalisation) + ReLU; "residual" groups the
@@ -61,7 +72,6 @@ class ModelConfig(JsonMixin):
     """
 
     scale: int = 2
-    num_channels: int = 3
     car_num_filters: int = 48
     car_num_layers: int = 10
     car_body: CarBody = "residual"
@@ -75,6 +85,7 @@ class ModelConfig(JsonMixin):
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise UserError(f"scale {self.scale} is not one of {', '.join(map(str, SCALES))}")
+        _require_positive(self, "car_num_filters", "car_num_layers", "car_stride", "sr_num_filters", "sr_num_residual_blocks")
         if self.car_body == "residual" and (self.car_num_layers % 2 or self.car_batch_normalization):
             raise UserError("a residual CAR body takes an even car_num_layers and no batch normalisation")
 
@@ -107,7 +118,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
     ),
     "base": ModelConfig(),
     "fast": ModelConfig(car_num_layers=4, car_stride=2, sr_num_filters=32, sr_num_residual_blocks=3),
-    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, car_stride=2, sr_num_filters=8, sr_num_residual_blocks=1),
+    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, sr_num_filters=8, sr_num_residual_blocks=1),
 }
 
 
@@ -136,6 +147,10 @@ class DataConfig(JsonMixin):
         low, high = self.quality
         if not 1 <= low <= high <= 100:
             raise UserError(f"quality {low}-{high} is not a range within 1-100")
+        _require_positive(self, "patch_size")
+        _require_not_negative(self, "holdout_every", "cache_megabytes", "seed")
+        if self.holdout_every == 1:
+            raise UserError("holdout_every 1 keeps all pictures out of training: take 2 or more, or 0 for none")
         for name in ("clean_share", "double_share", "chroma_444_share", "shifted_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is not between 0 and 1")
@@ -145,6 +160,7 @@ class DataConfig(JsonMixin):
 class StageConfig(JsonMixin):
     """The optimisation of one training stage (section 3: L1 loss, Adam)."""
 
+    loss: Literal["l1", "l2"] = setting("l1", "mean absolute (l1, the paper's) or mean squared (l2) difference")
     steps: int = setting(100_000, "training steps of each stage that runs")
     batch_size: int = setting(16, "patches per step, over all devices together")
     learning_rate: float = setting(1e-4, "peak learning rate of Adam")
@@ -155,12 +171,17 @@ class StageConfig(JsonMixin):
         0.999, "decay of the moving average of the weights, which is what gets saved; 0 saves the raw weights"
     )
     restored_loss_weight: float = setting(
-        0.0, "joint stage: weight of the L1 loss of CAR's own output beside that of the enlarged one"
+        0.0, "joint stage: weight of the loss of CAR's own output beside that of the enlarged one"
     )
+    mixed_precision: bool = setting(False, "compute in bfloat16 and keep the weights in float32")
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise UserError("steps and batch_size must be at least 1")
+        _require_positive(self, "steps", "batch_size", "learning_rate")
+        _require_not_negative(self, "final_learning_rate", "warmup_steps", "gradient_clip_norm", "restored_loss_weight")
+        if self.final_learning_rate > self.learning_rate:
+            raise UserError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}: lower it as well"
+            )
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay {self.ema_decay} is not in [0, 1)")
 
@@ -172,13 +193,19 @@ class RunConfig(JsonMixin):
     checkpoint_every: int = setting(500, "steps between checkpoints")
     validate_every: int = setting(1000, "steps between validations; the best score so far decides which weights are kept")
     validation_data: str = setting("", "folder of pictures to validate on, instead of those that --holdout_every keeps out")
-    validation_qualities: tuple[int, ...] = setting((10, 20, 30, 40), "JPEG qualities of the validation; 0 is uncompressed")
+    validation_qualities: tuple[int, ...] = setting(
+        (), "JPEG qualities of the validation, 0 for uncompressed; unset: the quality trained for, or 10,20,30,40 for a range"
+    )
     validation_crop: int = setting(256, "validation uses the central crop of at most this many pixels a side")
     strategy: Literal["default", "mirrored", "tpu"] = setting(
         "default", "default (one device), mirrored (all GPUs of this machine) or tpu"
     )
-    mixed_precision: bool = setting(False, "compute in bfloat16 and keep the weights in float32")
     deterministic: bool = setting(False, "ask TensorFlow for bit-reproducible kernels (slower on a GPU)")
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "checkpoint_every", "validate_every", "validation_crop")
+        if bad := [quality for quality in self.validation_qualities if not 0 <= quality <= 100]:
+            raise UserError(f"validation quality {bad[0]} is not within 0-100")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +216,12 @@ class TrainingConfig(JsonMixin):
     data: DataConfig
     stage: StageConfig
     run: RunConfig = RunConfig()
+
+    @property
+    def validation_qualities(self) -> tuple[int, ...]:
+        """The JPEG qualities that decide which weights are best."""
+        low, high = self.data.quality
+        return self.run.validation_qualities or ((low,) if low == high else (10, 20, 30, 40))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -209,7 +242,7 @@ _BLIND_STAGE = StageConfig(
     restored_loss_weight=0.1,
 )
 # Section 3: one model per quality, aligned 4:2:0 JPEG, no other degradation.
-_PAPER_DATA = DataConfig(quality=(10, 10), clean_share=0.0, double_share=0.0, chroma_444_share=0.0)
+_PAPER_DATA = DataConfig(quality=(10, 10), clean_share=0.0, double_share=0.0, chroma_444_share=0.0, shifted_share=0.0)
 
 TRAINING_PRESETS: dict[str, TrainingConfig] = {
     "paper": TrainingConfig(MODEL_PRESETS["paper"], _PAPER_DATA, StageConfig()),

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from jpegsr import degradation, images
 from jpegsr.config import DataConfig
-from jpegsr.errors import UserError
+from jpegsr.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -113,19 +112,15 @@ def _open_tfds(location: str) -> ImageSource:
         feature = next((key for key in ("hr", "image") if key in builder.info.features), None)
         if feature is None:
             raise ValueError(f"it has no feature 'hr' or 'image', only {', '.join(builder.info.features)}")
-        examples = builder.as_dataset(split=split or "train", decoders={feature: tfds.decode.SkipDecoding()})
+        # Only this feature is read, and not decoded yet: div2k holds its pictures in both sizes.
+        decoders = tfds.decode.PartialDecoding(features={feature}, decoders={feature: tfds.decode.SkipDecoding()})
+        examples = builder.as_dataset(split=split or "train", decoders=decoders)
     except (tfds.core.DatasetNotFoundError, ValueError, OSError) as error:
-        raise UserError(f"cannot open TFDS dataset {name!r}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot open TFDS dataset {name!r}: {first_line(error)}") from None
     encoded = [example[feature] for example in tfds.as_numpy(examples)]
     names = [f"{name}:{split or 'train'}[{index}]" for index in range(len(encoded))]
 
-    def read(index: int) -> np.ndarray:
-        try:
-            return np.asarray(Image.open(io.BytesIO(encoded[index])).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"cannot decode {names[index]}: {error}") from None
-
-    return ImageSource(location, names, read)
+    return ImageSource(location, names, lambda index: images.read_rgb(io.BytesIO(encoded[index]), names[index]))
 
 
 class ImageCache:
@@ -158,7 +153,7 @@ class ImageCache:
             if index not in self._images:
                 if image is None:
                     self.num_skipped += 1
-                    _logger.warning("skipped: %s", reason)
+                    _logger.warning("skipped: %s (%d so far)", reason, self.num_skipped)
                     self._images[index] = None
                 elif self.cached_bytes + image.nbytes <= self._max_bytes:
                     self.cached_bytes += image.nbytes
@@ -171,7 +166,10 @@ class ImageCache:
         for candidate in itertools.chain(range(index, count), range(index)):
             if (image := self._load(candidate)) is not None:
                 return self.source.names[candidate], image
-        raise UserError(f"no usable picture in {self.source.location!r}: none of its {count} files could be decoded")
+        raise UserError(
+            f"no usable picture in {self.source.location!r}: none of its {count} can be decoded "
+            f"and has at least {self.min_size} pixels on a side"
+        )
 
 
 class PatchSampler:
@@ -189,7 +187,7 @@ class PatchSampler:
             validation = [source.subset(lambda i: i % every == every - 1) for source in sources]
             sources = [source.subset(lambda i: i % every != every - 1) for source in sources]
         self.validation_sources = [source for source in validation if source.names]
-        # A weight of 0 stands for "as many as it has pictures".
+        # Without weights, every picture is drawn as often as any other.
         weights = [weight or len(source.names) for source, (_, weight) in zip(sources, config.sources, strict=True)]
         self._thresholds = np.cumsum(weights) / np.sum(weights)
         cache_bytes = config.cache_megabytes * 1e6
@@ -197,6 +195,9 @@ class PatchSampler:
             ImageCache(source, cache_bytes * weight / np.sum(weights), self.crop_size)
             for source, weight in zip(sources, weights, strict=True)
         ]
+        # A source without a usable picture should show now, not from within a data pipeline.
+        for cache in self.caches:
+            cache.get(0)
 
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.config.seed, index]))
@@ -295,7 +296,7 @@ def patch_dataset(
         return crop, np.array(decisions, np.int32)
 
     def make(index):
-        crop, numbers = tf.numpy_function(draw, [index], (tf.uint8, tf.int32))
+        crop, numbers = tf.numpy_function(draw, [index], (tf.uint8, tf.int32), stateful=False)
         crop = tf.ensure_shape(crop, (crop_size, crop_size, 3))
         decisions = PatchDraw(*tf.unstack(tf.ensure_shape(numbers, len(PatchDraw._fields))))
         decisions = decisions._replace(chroma_444=tf.cast(decisions.chroma_444, tf.bool))

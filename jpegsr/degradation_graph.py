@@ -1,7 +1,7 @@
 """The degradation of `degradation` as TensorFlow graph operations, for use inside `tf.data`.
 
-Same names, same arguments, same levels. Pictures are uint8 `[H, W, C]` tensors; height and width may be unknown when the
-graph is traced.
+Same names, same levels. Pictures are uint8 `[H, W, C]` tensors; `jpeg` takes sizes that are unknown when the graph is traced,
+`downscale` needs a square of known size, as training patches are.
 """
 
 import tensorflow as tf

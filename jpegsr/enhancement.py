@@ -8,19 +8,33 @@ from collections.abc import Callable
 import numpy as np
 
 from jpegsr import images, inference, runtimes, weights
-from jpegsr.errors import UserError
+
+
+def enhancer(trained: weights.TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
+    """A model as a function of pictures, with the arguments, results and errors of `enhance`. Thread-safe."""
+    network = runtimes.tensorflow_network(trained)
+
+    def run(image: np.ndarray) -> np.ndarray:
+        image = np.asarray(image)
+        is_gray = image.ndim == 2
+        if image.dtype != np.uint8 or not (is_gray or (image.ndim == 3 and image.shape[2] == 3)) or image.size == 0:
+            raise ValueError(f"expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
+        rgb = np.repeat(image[..., None], 3, axis=2) if is_gray else image
+        result = inference.apply(network, rgb, trained.config, trained.config.scale)
+        return np.rint(result.mean(axis=2)).astype(np.uint8) if is_gray else result
+
+    return run
 
 
 @functools.lru_cache(maxsize=4)
-def _load(model: str, scale: int | None) -> tuple[weights.TrainedModel, inference.Network]:
-    trained = weights.load(model, scale)
-    if trained.card.get("stage", "joint") == "car":
-        raise UserError(f"{str(trained.path)!r} has only been through stage car: train the stages sr and joint first")
-    return trained, runtimes.tensorflow_network(trained)
+def _cached_enhancer(path: str, scale: int | None, _checksum: str) -> Callable[[np.ndarray], np.ndarray]:
+    return enhancer(weights.load(path, scale))
 
 
 def enhance(image: np.ndarray, scale: int | None = None, model: str = "base") -> np.ndarray:
     """Remove the compression artifacts of a picture and enlarge it.
+
+    The four models used last stay loaded; one whose file changes, because it is still in training, is loaded again.
 
     Args:
       image: uint8 `[H, W, 3]` (sRGB) or `[H, W]` (gray), levels 0-255.
@@ -34,20 +48,8 @@ def enhance(image: np.ndarray, scale: int | None = None, model: str = "base") ->
       UserError: no such model, or none for that scale.
       ValueError: the array is not uint8 of one of these shapes.
     """
-    image = np.asarray(image)
-    is_gray = image.ndim == 2
-    if image.dtype != np.uint8 or not (is_gray or (image.ndim == 3 and image.shape[2] == 3)) or image.size == 0:
-        raise ValueError(f"expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-    trained, network = _load(model, scale)
-    rgb = np.repeat(image[..., None], 3, axis=2) if is_gray else image
-    result = inference.apply(network, rgb, trained.config, trained.config.scale)
-    return np.rint(result.mean(axis=2)).astype(np.uint8) if is_gray else result
-
-
-def enhancer(model: str, scale: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """`enhance` with a model fixed and already loaded."""
-    _load(model, scale)
-    return functools.partial(enhance, scale=scale, model=model)
+    path = weights.find(model, scale)
+    return _cached_enhancer(str(path), scale, weights.read_card(path)["sha256"])(image)
 
 
 def enhance_file(
@@ -58,11 +60,12 @@ def enhance_file(
     Returns:
       (height, width) of the result.
     """
-    if pathlib.Path(output_path).suffix.lower() not in images.SUFFIXES:
-        raise UserError(f"cannot write {os.fspath(output_path)!r}: the name must end in {', '.join(images.SUFFIXES)}")
+    images.check_suffix(output_path)
     picture = images.read_rgb(input_path)
     if images.is_gray(input_path):
         picture = np.ascontiguousarray(picture[..., 0])
+    # Before the work, not after it.
+    images.require_writable(pathlib.Path(output_path).absolute().parent)
     result = enhance(picture, scale, model)
     images.write_image(output_path, result)
     return result.shape[0], result.shape[1]

@@ -7,3 +7,8 @@ class UserError(Exception):
     The command line prints it as a single line on stderr and exits with status 1; library callers can catch it. Every
     other exception is a defect of this package and keeps its traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of another library says, cut to a line."""
+    return next(iter(str(error).splitlines()), repr(error))

@@ -6,18 +6,20 @@ studio-range luma, and PSNR on RGB beside it, all without `scale` pixels at each
 """
 
 import dataclasses
-import itertools
 import os
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from jpegsr import degradation, images, metrics
+from jpegsr.errors import UserError
 
 # A method takes the compressed low-resolution picture, uint8 [H, W, 3], to uint8 [scale * H, scale * W, 3].
 Method = Callable[[np.ndarray], np.ndarray]
 BICUBIC = "bicubic"
+_SMALLEST_PICTURE = 11  # the window of SSIM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +69,44 @@ def evaluate(
 
     Args:
       methods: name -> what to score.
-      datasets: name -> folder of original pictures; `UserError` if it does not exist.
+      datasets: name -> folder of original pictures; for errors see `list_test_pictures`.
       scale: 2, 3 or 4.
       qualities: JPEG qualities 1-100, or 0 for uncompressed.
     """
     all_methods = {BICUBIC: lambda picture: degradation.upscale_bicubic(picture, scale), **methods}
-    # All folders are opened before the first picture is scored: a typing mistake should not show after an hour.
-    files = [(name, path) for name, folder in datasets.items() for path in images.list_images(folder)]
-    for (dataset, path), quality in itertools.product(files, qualities):
+    files = [(dataset, *file) for dataset, folder in datasets.items() for file in list_test_pictures(folder, scale)]
+    is_warm = False
+    for dataset, name, path in files:
         original = degradation.crop_to_multiple(images.read_rgb(path), scale)
-        compressed = degradation.jpeg(degradation.downscale(original, scale), quality)
-        results = {}
-        for name, method in all_methods.items():
-            started = time.perf_counter()
-            picture = method(compressed)
-            seconds = time.perf_counter() - started
-            scores = score_picture(original, picture, scale)
-            results[name] = (Score(dataset, path.stem, scale, quality, name, *scores, seconds), picture)
-        yield Comparison(original, compressed, results)
+        reduced = degradation.downscale(original, scale)
+        for quality in qualities:
+            compressed = degradation.jpeg(reduced, quality)
+            results = {}
+            for method_name, method in all_methods.items():
+                if not is_warm:
+                    method(compressed)  # compiling is not part of the time
+                started = time.perf_counter()
+                picture = method(compressed)
+                seconds = time.perf_counter() - started
+                scores = score_picture(original, picture, scale)
+                results[method_name] = (Score(dataset, name, scale, quality, method_name, *scores, seconds), picture)
+            is_warm = True
+            yield Comparison(original, compressed, results)
+
+
+def list_test_pictures(folder: str | os.PathLike[str], scale: int) -> list[tuple[str, pathlib.Path]]:
+    """(name, file) of all pictures of a folder, checked so that a mistake shows before an hour of scoring.
+
+    Raises:
+      UserError: there is no such folder, no picture in it, or one that is broken or too small to be scored.
+    """
+    paths = images.list_images(folder)
+    if not paths:
+        raise UserError(f"no picture in {os.fspath(folder)!r}: looked for {', '.join(images.SUFFIXES)} files")
+    for path in paths:
+        if min(images.read_size(path)) < (least := _SMALLEST_PICTURE + 3 * scale):
+            raise UserError(f"{str(path)!r} is too small to be scored: below {least} pixels on a side")
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    if len(set(names)) < len(names):
+        names = [path.relative_to(folder).as_posix() for path in paths]
+    return list(zip(names, paths, strict=True))

@@ -5,6 +5,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,35 +23,47 @@ def list_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
+Source = str | os.PathLike[str] | BinaryIO
+
+
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The picture file, open; `UserError` names the file when it cannot be read or decoded."""
+def _opened(source: Source, name: str | None = None) -> Iterator[Image.Image]:
+    """The picture, open; `UserError` names it when it cannot be read or decoded."""
+    name = name or str(source)
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             yield image
     except FileNotFoundError:
-        raise UserError(f"no file {os.fspath(path)!r}") from None
+        raise UserError(f"no file {name!r}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{os.fspath(path)!r} is not a picture that can be read") from None
+        raise UserError(f"{name!r} is not a picture that can be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read {os.fspath(path)!r}: {error}") from None
+        raise UserError(f"cannot read {name!r}: {error}") from None
 
 
-def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def read_size(source: Source) -> tuple[int, int]:
     """(height, width) from the header alone, as stored; `UserError` if it is not a picture."""
-    with _opened(path) as image:
+    with _opened(source) as image:
         return image.height, image.width
 
 
-def is_gray(path: str | os.PathLike[str]) -> bool:
+def is_gray(source: Source) -> bool:
     """Whether the file stores a single channel of brightness."""
-    with _opened(path) as image:
+    with _opened(source) as image:
         return image.mode in ("1", "L", "LA", "I", "I;16", "F")
 
 
-def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
-    """Decode a file to uint8 `[H, W, 3]`, turned upright by its EXIF orientation; `UserError` if that fails."""
-    with _opened(path) as image:
+def read_rgb(source: Source, name: str | None = None) -> np.ndarray:
+    """Decode a file to uint8 `[H, W, 3]`, turned upright by its EXIF orientation.
+
+    Args:
+      source: a path, or an open binary file.
+      name: what messages call it, if not by its path.
+
+    Raises:
+      UserError: it cannot be read or decoded.
+    """
+    with _opened(source, name) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):
             # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.
@@ -85,9 +98,12 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 def require_writable(folder: str | os.PathLike[str]) -> None:
     """Create a folder if needed and make sure that files can be written to it; `UserError` if not."""
-    with written_beside(pathlib.Path(folder) / "probe") as temporary:
-        temporary.touch()
-    (pathlib.Path(folder) / "probe").unlink()
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to folder {os.fspath(folder)!r}: {error.strerror}") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -96,11 +112,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Encode uint8 `[H, W, 3]` or `[H, W]` by the suffix of `path`; JPEG at quality 95, 4:4:4."""
-    suffix = pathlib.Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """`UserError` if pictures cannot be written under such a name."""
+    if pathlib.Path(path).suffix.lower() not in SUFFIXES:
         raise UserError(f"cannot write {os.fspath(path)!r}: the name must end in {', '.join(SUFFIXES)}")
-    options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
-    with written_beside(path) as temporary:
-        Image.fromarray(image).save(temporary, **options)  # type: ignore[arg-type]
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Encode uint8 `[H, W, 3]` or `[H, W]` by the suffix of `path`: JPEG at quality 95 and 4:4:4, all else without loss."""
+    check_suffix(path)
+    options = {
+        ".jpg": {"quality": 95, "subsampling": 0},
+        ".jpeg": {"quality": 95, "subsampling": 0},
+        ".webp": {"lossless": True},
+    }
+    try:
+        with written_beside(path) as temporary:
+            Image.fromarray(image).save(temporary, **options.get(pathlib.Path(path).suffix.lower(), {}))  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write {os.fspath(path)!r}: {error}") from None

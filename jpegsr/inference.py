@@ -1,4 +1,4 @@
-"""One picture through a network: the only place where levels become floats and floats become levels again.
+"""One picture of any size through a network.
 
 A network is any callable that maps float32 `[B, H, W, 3]` in [0, 1] to float32 `[B, s * H, s * W, 3]`.
 """
@@ -6,22 +6,14 @@ A network is any callable that maps float32 `[B, H, W, 3]` in [0, 1] to float32 
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from keras import ops
 
 from jpegsr.config import ModelConfig
+from jpegsr.pixels import to_levels, to_unit
 
 Network = Callable[[np.ndarray], np.ndarray]
 # Side of the part of the input that one call covers; with the overlap around it, some 100 MB per layer of `base`.
 DEFAULT_TILE_SIZE = 512
-
-
-def to_unit(image: np.ndarray) -> np.ndarray:
-    """uint8 levels -> float32 in [0, 1]."""
-    return image.astype(np.float32) / 255.0
-
-
-def to_levels(pixels: np.ndarray) -> np.ndarray:
-    """Float values -> uint8 levels, rounded to the nearest and clipped."""
-    return np.clip(np.rint(pixels * 255.0), 0, 255).astype(np.uint8)
 
 
 def apply(
@@ -46,13 +38,13 @@ def apply(
     result = np.empty((height * scale, width * scale, 3), np.uint8)
     for top, bottom, outer_top, outer_bottom in _spans(height, tile_size, config):
         for left, right, outer_left, outer_right in _spans(width, tile_size, config):
-            tile = to_unit(image[None, outer_top:outer_bottom, outer_left:outer_right])
+            tile = ops.convert_to_numpy(to_unit(image[None, outer_top:outer_bottom, outer_left:outer_right]))
             pixels = network(tile)[0]
             inner = pixels[
                 (top - outer_top) * scale : (bottom - outer_top) * scale,
                 (left - outer_left) * scale : (right - outer_left) * scale,
             ]
-            result[top * scale : bottom * scale, left * scale : right * scale] = to_levels(inner)
+            result[top * scale : bottom * scale, left * scale : right * scale] = ops.convert_to_numpy(to_levels(inner))
     return result
 
 

@@ -5,15 +5,20 @@ and the weights files are the same, so that either trainer goes on from what the
 """
 
 import pathlib
+import random
+import threading
 
 import keras
 import numpy as np
+from keras import ops
 
 from jpegsr import models, stages, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
 from jpegsr.data import Patch, PatchSampler
+from jpegsr.errors import UserError
 from jpegsr.images import written_beside
-from jpegsr.runs import check_settings, model_card, start_weights
+from jpegsr.pixels import to_unit
+from jpegsr.runs import check_settings, model_card, start_weights, stop_requests
 from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 
 
@@ -41,8 +46,24 @@ class PatchBatches(keras.utils.PyDataset):
         """float32 inputs `[B, P, P, 3]` in [0, 1] and the targets by output name."""
         first = self.first_patch + batch * self._batch_size
         patches = [self._sampler.patch(index) for index in range(first, first + self._batch_size)]
-        parts = Patch(*(np.stack(part).astype(np.float32) / 255.0 for part in zip(*patches, strict=True)))
-        return parts.compressed, {loss.output: getattr(parts, loss.target) for loss in self._stage.losses}
+        batch_of_patches = Patch(*(np.stack(part) for part in zip(*patches, strict=True)))
+        targets = self._stage.targets(batch_of_patches)
+        inputs = ops.convert_to_numpy(to_unit(batch_of_patches.compressed))
+        return inputs, {output: ops.convert_to_numpy(target) for output, target in targets.items()}
+
+
+class _StopOnRequest(keras.callbacks.Callback):
+    """Ends `fit` after the batch in hand once a stop is requested; counts the batches."""
+
+    def __init__(self, stop: threading.Event):
+        super().__init__()
+        self.num_batches = 0
+        self._stop = stop
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Called by Keras."""
+        self.num_batches += 1
+        self.model.stop_training = self._stop.is_set()
 
 
 def train(
@@ -51,44 +72,63 @@ def train(
     stage_names: tuple[StageName, ...] = STAGE_NAMES,
     init_from: str | None = None,
     workers: int = 2,
-) -> None:
-    """Run or resume stages with `fit`; arguments and results as in `training.train`.
+) -> bool:
+    """Run or resume stages with `fit`; arguments, result and errors as in `training.train`.
 
     The state is saved every `checkpoint_every` steps, and a run that was killed repeats the steps since then.
     """
+    if config.run.strategy != "default" or config.run.deterministic:
+        raise UserError("--strategy and --deterministic are for the TensorFlow backend: unset KERAS_BACKEND or leave them out")
     run_folder = pathlib.Path(run_folder)
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.run.mixed_precision else "float32")
-    keras.utils.set_random_seed(config.data.seed)
-    sampler = PatchSampler(config.data, config.model.scale)
-    joint = models.build_joint(config.model)
-    for name in stage_names:
-        start_weights(joint, run_folder, name, init_from)
-        _fit_stage(config, name, run_folder / name, joint, sampler, workers)
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.stage.mixed_precision else "float32")
+    # What Keras' initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow.
+    random.seed(config.data.seed)
+    with stop_requests() as stop:
+        sampler = PatchSampler(config.data, config.model.scale)
+        joint = models.build_joint(config.model)
+        for name in stage_names:
+            start_weights(joint, run_folder, name, init_from if name == stage_names[0] else None)
+            if not _fit_stage(config, name, run_folder / name, joint, sampler, workers, stop):
+                return False
+    return True
 
 
 def _fit_stage(
-    config: TrainingConfig, name: StageName, folder: pathlib.Path, joint: keras.Model, sampler: PatchSampler, workers: int
-) -> None:
-    check_settings(folder, config)
+    config: TrainingConfig,
+    name: StageName,
+    folder: pathlib.Path,
+    joint: keras.Model,
+    sampler: PatchSampler,
+    workers: int,
+    stop: threading.Event,
+) -> bool:
     stage = stages.get_stage(name, config.stage)
-    validator = Validator.from_sampler(sampler, config.run, stage)
+    validator = Validator.from_sampler(sampler, config, stage)
+    check_settings(folder, config, foreign_state="checkpoints")
     model = stages.stage_model(stage, joint)
     model.compile(
         optimizer=stages.build_optimizer(config.stage),
-        loss={loss.output: stages.l1_loss for loss in stage.losses},
+        loss={loss.output: stage.difference for loss in stage.losses},
         loss_weights={loss.output: loss.weight for loss in stage.losses},
     )
     model.optimizer.build(model.trainable_variables)
     step, best_score = _restore(folder, model)
     total, run, batch_size = config.stage.steps, config.run, config.stage.batch_size
-    while step < total:
+    while step < total and not stop.is_set():
         next_stop = min(total, *((step // every + 1) * every for every in (run.checkpoint_every, run.validate_every)))
         batches = PatchBatches(sampler, stage, batch_size, next_stop - step, step * batch_size, workers)
-        model.fit(batches, epochs=1, shuffle=False)
-        step = next_stop
+        counter = _StopOnRequest(stop)
+        history = model.fit(batches, epochs=1, shuffle=False, callbacks=[counter])
+        if not np.isfinite(history.history["loss"]).all():
+            raise UserError(
+                f"the loss is not a number after step {step} of stage {name}, where {str(folder / 'state.npz')!r} was saved: "
+                "start another run with a lower --learning_rate or a --gradient_clip_norm"
+            )
+        step += counter.num_batches
         if step % run.validate_every == 0 or step == total:
             best_score = _validate(config, stage, folder, joint, model, validator, step, best_score)
         _save(folder, model, step, best_score)
+    return step == total
 
 
 def _validate(
@@ -113,8 +153,8 @@ def _validate(
 
 def _save(folder: pathlib.Path, model: keras.Model, step: int, best_score: float) -> None:
     """Model, optimizer (with the moving average), step and best score, in one file that replaces the last one."""
-    state = {f"model_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.variables)}
-    state |= {f"optimizer_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.optimizer.variables)}
+    state = {f"model_{i}": ops.convert_to_numpy(v) for i, v in enumerate(model.variables)}
+    state |= {f"optimizer_{i}": ops.convert_to_numpy(v) for i, v in enumerate(model.optimizer.variables)}
     with written_beside(folder / "state.npz") as temporary:
         np.savez(temporary, step=step, best_score=best_score, **state)
 

@@ -1,6 +1,6 @@
 """The networks of the paper as functional Keras models, built from a `ModelConfig` with Keras' own operations alone.
 
-All take and return float pictures `[B, H, W, C]` with values nominally in [0, 1], at any height and width, and run the
+All take and return float RGB pictures `[B, H, W, 3]` with values nominally in [0, 1], at any height and width, and run the
 same on the TensorFlow backend (the product) and on JAX. Weights are float32; under a mixed-precision policy the
 convolutions compute in the policy's type and the outputs are float32.
 """
@@ -10,6 +10,8 @@ from keras import layers, ops
 
 from jpegsr.config import ModelConfig
 from jpegsr.layers import CropLike
+
+NUM_CHANNELS = 3  # RGB
 
 
 def _convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options) -> layers.Conv2D:
@@ -39,19 +41,19 @@ def _car_body(features, config: ModelConfig):
 
 
 def build_car(config: ModelConfig) -> keras.Model:
-    """The compression-artifact-removal network (section 2.1.1): `[B, H, W, C]` -> `[B, H, W, C]`.
+    """The compression-artifact-removal network (section 2.1.1): `[B, H, W, 3]` -> `[B, H, W, 3]`.
 
     It predicts the residual: with a last layer of zeros it returns its input. With `car_stride` above 1 the first
     convolution reads the pixels of a stride x stride cell (and one cell around it) as one position, and the sub-pixel
     convolution at the end writes the cell back.
     """
-    compressed = keras.Input((None, None, config.num_channels), name="compressed")
+    compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
     stride = config.car_stride
     features = _convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
     features = layers.ReLU(name="first_relu")(features)
     features = _car_body(features, config)
     # Zeros at first: training starts from the picture as it is.
-    residual = _convolution(config.num_channels * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
+    residual = _convolution(NUM_CHANNELS * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
     if stride > 1:
         residual = ops.depth_to_space(residual, stride)
         residual = CropLike(dtype="float32", name="crop")([residual, compressed])
@@ -60,20 +62,18 @@ def build_car(config: ModelConfig) -> keras.Model:
 
 
 def build_sr(config: ModelConfig) -> keras.Model:
-    """The super-resolution network (section 2.1.2): `[B, H, W, C]` -> `[B, scale * H, scale * W, C]`.
+    """The super-resolution network (section 2.1.2): `[B, H, W, 3]` -> `[B, scale * H, scale * W, 3]`.
 
     EDSR's residual blocks between two convolutions with a long skip, then one sub-pixel convolution (reference [7]).
     """
-    restored = keras.Input((None, None, config.num_channels), name="restored")
+    restored = keras.Input((None, None, NUM_CHANNELS), name="restored")
     first = _convolution(config.sr_num_filters, "first")(restored)
     features = first
     for i in range(config.sr_num_residual_blocks):
         features = _residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
     features = layers.Add(name="long_skip")([first, _convolution(config.sr_num_filters, "body_end")(features)])
     initializer = "zeros" if config.sr_image_skip else "glorot_uniform"
-    pixels = _convolution(config.num_channels * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(
-        features
-    )
+    pixels = _convolution(NUM_CHANNELS * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(features)
     upscaled = ops.depth_to_space(pixels, config.scale)
     if config.sr_image_skip:
         enlarged = layers.UpSampling2D(config.scale, interpolation="nearest", dtype="float32", name="enlarged")(restored)
@@ -81,16 +81,9 @@ def build_sr(config: ModelConfig) -> keras.Model:
     return keras.Model(restored, upscaled, name="sr")
 
 
-def build_joint(config: ModelConfig, car: keras.Model | None = None, sr: keras.Model | None = None) -> keras.Model:
-    """SR on the output of CAR: `[B, H, W, C]` -> `{"restored": [B, H, W, C], "upscaled": [B, sH, sW, C]}`.
-
-    Args:
-      config: the sizes.
-      car: the CAR to use, shared and not copied; a new one by default.
-      sr: likewise for SR.
-    """
-    car = car or build_car(config)
-    sr = sr or build_sr(config)
-    compressed = keras.Input((None, None, config.num_channels), name="compressed")
+def build_joint(config: ModelConfig) -> keras.Model:
+    """SR on the output of CAR: `[B, H, W, 3]` -> `{"restored": [B, H, W, 3], "upscaled": [B, sH, sW, 3]}`."""
+    car, sr = build_car(config), build_sr(config)
+    compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
     restored = car(compressed)
     return keras.Model(compressed, {"restored": restored, "upscaled": sr(restored)}, name="joint")

@@ -2,18 +2,16 @@
 
 import csv
 import dataclasses
-import importlib.metadata
 import io
 import json
 import math
 import pathlib
-import subprocess
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jpegsr import metrics
+from jpegsr import metrics, provenance
 from jpegsr.evaluation import BICUBIC, Comparison, Score
 from jpegsr.images import write_image, write_text
 
@@ -24,21 +22,9 @@ _CROP_SIZE = 64
 _CROP_ZOOM = 4
 
 
-def provenance(command: str, protocol: str, models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def origin_of(command: str, protocol: str, models: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What a results file says of its origin: command, version, commit, protocol, and each model's file and checksum."""
-    folder = pathlib.Path(__file__).parent
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown (installed without its git history)"
-    return {
-        "command": command,
-        "version": importlib.metadata.version("jpegsr"),
-        "commit": commit,
-        "protocol": protocol,
-        "models": models,
-    }
+    return {"command": command, **provenance.source(), "protocol": protocol, "models": models}
 
 
 def write_csv(path: pathlib.Path, scores: list[Score]) -> None:

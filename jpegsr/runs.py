@@ -4,14 +4,18 @@ A run's folder has a folder per stage with `config.json` (the settings, checked 
 `best.keras` with its card `best.json`: the averaged weights at their best validation score.
 """
 
+import contextlib
 import json
 import logging
 import pathlib
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from jpegsr import weights
+from jpegsr import provenance, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
 from jpegsr.errors import UserError
 from jpegsr.images import write_text
@@ -19,13 +23,44 @@ from jpegsr.images import write_text
 _logger = logging.getLogger(__name__)
 
 
-def check_settings(folder: pathlib.Path, config: TrainingConfig) -> None:
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM and the first Ctrl-C set, so that a trainer can save its state and leave."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous: dict[int, Any] = {}
+
+    def request_stop(number, _frame):
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous[int(number)] = signal.signal(number, request_stop)
+    try:
+        yield stop
+    finally:
+        for signal_number, handler in previous.items():
+            signal.signal(signal_number, handler)
+
+
+def check_settings(folder: pathlib.Path, config: TrainingConfig, foreign_state: str) -> None:
     """Write config.json to a new stage's folder, or compare it with that of the stage to be resumed.
 
+    Args:
+      folder: of the stage.
+      config: settings of the run.
+      foreign_state: name under which the other trainer keeps its state.
+
     Raises:
-      UserError: what is learned would differ; settings of `RunConfig` may change.
+      UserError: what is learned would differ, or the other trainer began the stage. Settings that change nothing about
+        what is learned (`RunConfig` and the cache's size) may differ.
     """
+    if (folder / foreign_state).exists():
+        raise UserError(f"stage {str(folder)!r} was begun on the other Keras backend: go on there, or use --init_from")
     settings = {key: value for key, value in config.to_json().items() if key != "run"}
+    del settings["data"]["cache_megabytes"]
     path = folder / "config.json"
     if not path.exists():
         write_text(path, json.dumps(settings, indent=2) + "\n")
@@ -49,15 +84,15 @@ def _difference(stored: dict, settings: dict) -> str:
 
 
 def start_weights(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
-    """Start a stage from the stage before it in the same run, else from `init_from`, else from random weights."""
+    """Start a stage from `init_from` if given, else from the stage before it in the same run, else from random weights."""
     earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]
     found = [str(run_folder / stage) for stage in reversed(earlier) if (run_folder / stage / "best.keras").exists()]
-    source = found[0] if found else init_from
+    source = init_from or next(iter(found), None)
     if source is None:
         if name != "car":
             _logger.warning("stage %s starts from random weights: no earlier stage in %s, no --init_from", name, run_folder)
         return
-    left = weights.copy_matching(weights.load(source).model, joint)
+    left = weights.copy_matching(weights.load(source, allow_partial=True).model, joint)
     _logger.info("stage %s starts from %s%s", name, source, f", but for {', '.join(left)}" if left else "")
 
 
@@ -67,6 +102,7 @@ def model_card(config: TrainingConfig, name: StageName, step: int, scores: dict[
         "name": f"{name}-{step}",
         "stage": name,
         "step": step,
+        **provenance.source(),
         "training": {key: value for key, value in config.to_json().items() if key != "model"},
         "validation_psnr": {f"quality {quality}": round(value, 3) for quality, value in scores.items()},
     }

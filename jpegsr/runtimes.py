@@ -17,7 +17,7 @@ def tensorflow_network(trained: TrainedModel, output: str = "upscaled") -> Netwo
     Returns:
       float32 `[B, H, W, 3]` -> float32 `[B, s * H, s * W, 3]`, traced once for all sizes. Thread-safe.
     """
-    signature = tf.TensorSpec((None, None, None, trained.config.num_channels), tf.float32)
+    signature = tf.TensorSpec((None, None, None, 3), tf.float32)
     function = tf.function(lambda pixels: trained.model(pixels, training=False)[output], input_signature=[signature])
 
     def network(pixels: np.ndarray) -> np.ndarray:

@@ -8,14 +8,9 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from jpegsr import stages
 from jpegsr.errors import UserError
+from jpegsr.pixels import to_levels, to_unit
 from jpegsr.weights import TrainedModel
-
-
-def to_levels(pixels: tf.Tensor) -> tf.Tensor:
-    """Float values -> uint8 levels, rounded to the nearest and clipped; the same as `inference.to_levels`."""
-    return tf.cast(tf.clip_by_value(tf.round(pixels * 255.0), 0.0, 255.0), tf.uint8)
 
 
 def export_saved_model(trained: TrainedModel, folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -47,7 +42,7 @@ def export_saved_model(trained: TrainedModel, folder: str | os.PathLike[str]) ->
 
 def _write(model: keras.Model, path: pathlib.Path) -> None:
     def levels_endpoint(output: str):
-        return lambda image: {output: to_levels(model(stages.to_unit(image), training=False)[output])}
+        return lambda image: {output: to_levels(model(to_unit(image), training=False)[output])}
 
     def specification(dtype: tf.DType) -> list[tf.TensorSpec]:
         return [tf.TensorSpec((None, None, None, 3), dtype, name="image")]

@@ -4,12 +4,14 @@ Stage `car` maps Z to Y with CAR alone; `sr` maps the output of the frozen CAR t
 """
 
 import dataclasses
+from typing import Literal
 
 import keras
 from keras import ops
 
 from jpegsr.config import StageConfig, StageName
 from jpegsr.data import Patch
+from jpegsr.pixels import to_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +31,22 @@ class Stage:
       name: "car", "sr" or "joint".
       trains: which of the networks "car" and "sr" change.
       losses: what is minimised; the first one is the result that progress and validation score.
+      kind: "l1" or "l2".
     """
 
     name: StageName
     trains: tuple[str, ...]
     losses: tuple[OutputLoss, ...]
+    kind: Literal["l1", "l2"] = "l1"
 
     @property
     def main(self) -> OutputLoss:
         return self.losses[0]
+
+    def difference(self, target, output):
+        """The loss per pixel: `[B, H, W, 3]` twice -> `[B, H, W]`."""
+        difference = target - ops.cast(output, "float32")
+        return ops.mean(ops.abs(difference) if self.kind == "l1" else ops.square(difference), axis=-1)
 
     def targets(self, patch: Patch) -> dict:
         """Output name -> the pixels that the output should have, in [0, 1]."""
@@ -48,12 +57,11 @@ def get_stage(name: StageName, config: StageConfig) -> Stage:
     """The stage of that name."""
     upscaled, restored = OutputLoss("upscaled", "hr"), OutputLoss("restored", "lr")
     if name == "car":
-        return Stage(name, ("car",), (restored,))
+        return Stage(name, ("car",), (restored,), config.loss)
     if name == "sr":
-        return Stage(name, ("sr",), (upscaled,))
-    if not config.restored_loss_weight:
-        return Stage(name, ("car", "sr"), (upscaled,))
-    return Stage(name, ("car", "sr"), (upscaled, dataclasses.replace(restored, weight=config.restored_loss_weight)))
+        return Stage(name, ("sr",), (upscaled,), config.loss)
+    losses = (upscaled, dataclasses.replace(restored, weight=config.restored_loss_weight))
+    return Stage(name, ("car", "sr"), losses if config.restored_loss_weight else (upscaled,), config.loss)
 
 
 def stage_model(stage: Stage, joint: keras.Model) -> keras.Model:
@@ -63,26 +71,30 @@ def stage_model(stage: Stage, joint: keras.Model) -> keras.Model:
     return keras.Model(joint.input, {loss.output: joint.output[loss.output] for loss in stage.losses}, name="stage")
 
 
-def to_unit(levels):
-    """Levels 0-255 of any type -> float32 in [0, 1]."""
-    return ops.cast(levels, "float32") / 255.0
-
-
-def l1_loss(target, output):
-    """Mean absolute difference per pixel: `[B, H, W, C]` twice -> `[B, H, W]`."""
-    return ops.mean(ops.abs(target - ops.cast(output, "float32")), axis=-1)
-
-
 def stage_loss(stage: Stage, targets: dict, outputs: dict):
-    """The weighted sum of the mean L1 losses of all outputs, a scalar."""
-    return sum(loss.weight * ops.mean(l1_loss(targets[loss.output], outputs[loss.output])) for loss in stage.losses)
+    """The weighted sum of the mean differences of all outputs, a scalar."""
+    return sum(loss.weight * ops.mean(stage.difference(targets[loss.output], outputs[loss.output])) for loss in stage.losses)
 
 
 class AveragingAdam(keras.optimizers.Adam):
     """Adam that keeps Keras' moving average of the weights beside the weights.
 
-    Keras' `fit` overwrites the weights with the average when it ends; here training goes on from the weights themselves.
+    Two things differ from Keras: `fit` does not overwrite the weights with the average when it ends, since training goes on
+    from the weights themselves; and the decay rises from 1/10 to its value, as with `num_updates` in TensorFlow's
+    `ExponentialMovingAverage`, or the average would hold on to the initial weights for thousands of steps.
     """
+
+    @property
+    def ema_momentum(self):
+        """Decay at the current step t: min(decay, (1 + t) / (10 + t))."""
+        if not hasattr(self, "iterations"):
+            return self._ema_decay
+        step = ops.cast(self.iterations, "float32")
+        return ops.minimum(self._ema_decay, (1.0 + step) / (10.0 + step))
+
+    @ema_momentum.setter
+    def ema_momentum(self, decay: float) -> None:
+        self._ema_decay = decay
 
     def finalize_variable_values(self, var_list) -> None:
         """Called at the end of `fit`: leave the weights as they are."""
@@ -92,8 +104,13 @@ class AveragingAdam(keras.optimizers.Adam):
         super().finalize_variable_values(variables)
 
 
-def build_optimizer(config: StageConfig) -> AveragingAdam:
-    """Adam with warm-up, cosine decay, clipping and a moving average of the weights, as far as the config asks."""
+def build_optimizer(config: StageConfig, clips: bool = True) -> AveragingAdam:
+    """Adam with warm-up, cosine decay, clipping and a moving average of the weights, as far as the config asks.
+
+    Args:
+      config: what it asks.
+      clips: False for a loop that clips the gradients itself.
+    """
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.warmup_steps or config.final_learning_rate != config.learning_rate:
         warmup = min(config.warmup_steps, config.steps - 1)
@@ -106,7 +123,7 @@ def build_optimizer(config: StageConfig) -> AveragingAdam:
         )
     return AveragingAdam(
         learning_rate,
-        global_clipnorm=config.gradient_clip_norm or None,
+        global_clipnorm=(config.gradient_clip_norm or None) if clips else None,
         use_ema=config.ema_decay > 0,
         ema_momentum=config.ema_decay,
     )

@@ -12,16 +12,12 @@ A stage that was killed goes on from its last checkpoint and ends with the very 
 patch depends on nothing but the seed and its index.
 """
 
-import contextlib
 import logging
 import math
 import pathlib
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -31,8 +27,9 @@ from tqdm import tqdm
 from jpegsr import models, stages, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
 from jpegsr.data import PatchSampler, patch_dataset
-from jpegsr.errors import UserError
-from jpegsr.runs import check_settings, model_card, start_weights
+from jpegsr.errors import UserError, first_line
+from jpegsr.pixels import to_unit
+from jpegsr.runs import check_settings, model_card, start_weights, stop_requests
 from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 
 _logger = logging.getLogger(__name__)
@@ -43,6 +40,8 @@ _FETCH_EVERY = 10
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """The `tf.distribute` strategy of that name; `UserError` if this machine has no such device."""
     if name == "mirrored":
+        if not tf.config.list_logical_devices("GPU"):
+            raise UserError("no GPU on this machine for --strategy=mirrored: leave it out to train on the CPU")
         return tf.distribute.MirroredStrategy()
     if name == "tpu":
         try:
@@ -51,7 +50,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             tf.tpu.experimental.initialize_tpu_system(resolver)
             return tf.distribute.TPUStrategy(resolver)
         except (ValueError, tf.errors.OpError) as error:
-            raise UserError(f"no TPU on this machine: {str(error).splitlines()[0]}") from None
+            raise UserError(f"no TPU on this machine: {first_line(error)}") from None
     return tf.distribute.get_strategy()
 
 
@@ -78,41 +77,19 @@ def train(
     run_folder = pathlib.Path(run_folder)
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.run.mixed_precision else "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.stage.mixed_precision else "float32")
     keras.utils.set_random_seed(config.data.seed)
-    strategy = make_strategy(config.run.strategy)
-    sampler = PatchSampler(config.data, config.model.scale)
-    with strategy.scope():
-        joint = models.build_joint(config.model)
-    with _stop_requests() as stop:
+    with stop_requests() as stop:
+        strategy = make_strategy(config.run.strategy)
+        sampler = PatchSampler(config.data, config.model.scale)
+        with strategy.scope():
+            joint = models.build_joint(config.model)
         for name in stage_names:
-            start_weights(joint, run_folder, name, init_from)
+            start_weights(joint, run_folder, name, init_from if name == stage_names[0] else None)
             trainer = StageTrainer(config, name, run_folder / name, joint, sampler, strategy)
             if not trainer.run(stop):
                 return False
     return True
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first Ctrl-C set, so that the loop can save its state and leave."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous: dict[int, Any] = {}
-
-    def request_stop(number, _frame):
-        stop.set()
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        previous[int(number)] = signal.signal(number, request_stop)
-    try:
-        yield stop
-    finally:
-        for signal_number, handler in previous.items():
-            signal.signal(signal_number, handler)
 
 
 class StageTrainer:
@@ -127,15 +104,20 @@ class StageTrainer:
         sampler: PatchSampler,
         strategy: tf.distribute.Strategy,
     ):
+        if config.stage.batch_size % strategy.num_replicas_in_sync:
+            raise UserError(
+                f"batch_size {config.stage.batch_size} does not divide by the {strategy.num_replicas_in_sync} devices in use"
+            )
         self.config = config
         self.folder = folder
         self.joint = joint
         self.sampler = sampler
         self.strategy = strategy
         self.stage = stages.get_stage(name, config.stage)
+        self.validator = Validator.from_sampler(sampler, config, self.stage)
         with strategy.scope():
             self.model = stages.stage_model(self.stage, joint)
-            self.optimizer = stages.build_optimizer(config.stage)
+            self.optimizer = stages.build_optimizer(config.stage, clips=False)
             self.optimizer.build(self.model.trainable_variables)
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.next_patch = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -146,7 +128,7 @@ class StageTrainer:
 
     def _open_folder(self) -> tf.train.CheckpointManager:
         """Check the settings and restore the last checkpoint, if there is one."""
-        check_settings(self.folder, self.config)
+        check_settings(self.folder, self.config, foreign_state="state.npz")
         checkpoint = tf.train.Checkpoint(
             joint=self.joint,
             optimizer=self.optimizer,
@@ -163,44 +145,52 @@ class StageTrainer:
         return manager
 
     def make_step(self):
-        """The compiled step: a distributed `Patch` batch -> (loss, mean squared error of the main output), scalars."""
+        """The compiled step: a distributed `Patch` batch -> [loss, squared error of the main output, gradient norm], `[3]`."""
         num_replicas = self.strategy.num_replicas_in_sync
         trained = self.model.trainable_variables
         stage, model, optimizer = self.stage, self.model, self.optimizer
+        clip_norm = self.config.stage.gradient_clip_norm
 
         def replica_step(patch):
             targets = stage.targets(patch)
             with tf.GradientTape() as tape:
-                outputs = model(stages.to_unit(patch.compressed), training=True)
+                outputs = model(to_unit(patch.compressed), training=True)
                 loss = stages.stage_loss(stage, targets, outputs)
-                # The optimizer sums the gradients of all replicas; the batch's mean is wanted.
-                replica_loss = loss / num_replicas
-            optimizer.apply_gradients(zip(tape.gradient(replica_loss, trained), trained, strict=True))
-            error = tf.reduce_mean(tf.square(outputs[stage.main.output] - targets[stage.main.output]))
-            return loss, error
+            gradients = tape.gradient(loss, trained)
+            # Clipped as the gradient of the whole batch, so that the number of devices makes no difference.
+            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+            norm = tf.linalg.global_norm(gradients)
+            if clip_norm:
+                gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
+            # The optimizer sums over the devices.
+            optimizer.apply_gradients([(gradient / num_replicas, v) for gradient, v in zip(gradients, trained, strict=True)])
+            shown = tf.clip_by_value(outputs[stage.main.output], 0.0, 1.0)
+            return tf.stack([loss, tf.reduce_mean(tf.square(shown - targets[stage.main.output])), norm])
 
         @tf.function
         def step(patch):
             per_replica = self.strategy.run(replica_step, args=(patch,))
-            return tuple(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in per_replica)
+            return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None)
 
         return step
 
     def batches(self):
-        """The distributed patch stream from the current position on."""
-        dataset = patch_dataset(self.sampler, self.config.stage.batch_size, int(self.next_patch.numpy()))
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
+        """The patch stream from the current position on, shared out over input workers and devices."""
+        first_patch = int(self.next_patch.numpy())
+
+        def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            batch_size = context.get_per_replica_batch_size(self.config.stage.batch_size)
+            return patch_dataset(self.sampler, batch_size, first_patch, context.num_input_pipelines, context.input_pipeline_id)
+
+        return iter(self.strategy.distribute_datasets_from_function(share))
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the last step. False if `stop` was set before; then the state is saved all the same."""
         total, first_step = self.config.stage.steps, int(self.step.numpy())
         if first_step >= total:
             return True
-        validator = Validator.from_sampler(self.sampler, self.config.run, self.stage)
         step, self._batches = self.make_step(), self.batches()
-        pending: list[tuple[tf.Tensor, tf.Tensor]] = []
+        pending: list[tf.Tensor] = []
         writer = tf.summary.create_file_writer(str(self.folder / "logs"))
         started = time.monotonic()
         try:
@@ -217,7 +207,7 @@ class StageTrainer:
                         self._report(pending, bar, (number - first_step) / (time.monotonic() - started))
                         pending = []
                     if is_validation:
-                        self._validate(validator, bar)
+                        self._validate(bar)
                     if is_checkpoint:
                         self.seconds.assign(self._previous_seconds + time.monotonic() - started)
                         self._checkpoints.save(self.step)
@@ -230,19 +220,17 @@ class StageTrainer:
 
     def _report(self, pending, bar: tqdm, steps_per_second: float) -> None:
         """Fetch the losses of the latest steps, show their mean, and stop at one that is not a number."""
-        values = np.array([[float(loss), float(error)] for loss, error in pending])
+        values = np.array([value.numpy() for value in pending], np.float64)
         last = int(self.step.numpy())
-        if (bad := np.flatnonzero(~np.isfinite(values[:, 0]))).size:
+        if (bad := np.flatnonzero(~np.isfinite(values).all(axis=1))).size:
             self._stop_at_nan(last - len(pending) + 1 + int(bad[0]))
-        loss, error = values.mean(axis=0)
+        loss, error, norm = values.mean(axis=0)
         psnr = -10 * math.log10(max(error, 1e-10))
         rate = steps_per_second * self.config.stage.batch_size
         bar.set_postfix_str(f"loss {loss:.4f}, PSNR {psnr:.2f} dB, {rate:.1f} patches/s", refresh=False)
-        tf.summary.scalar("training/loss", loss, last)
-        tf.summary.scalar("training/psnr", psnr, last)
-        tf.summary.scalar("training/patches_per_second", rate, last)
-        learning_rate = self.optimizer.learning_rate
-        tf.summary.scalar("training/learning_rate", learning_rate, last)
+        scalars = {"loss": loss, "psnr": psnr, "gradient_norm": norm, "patches_per_second": rate}
+        for name, value in {**scalars, "learning_rate": self.optimizer.learning_rate}.items():
+            tf.summary.scalar(f"training/{name}", value, last)
 
     def _stop_at_nan(self, step: int) -> None:
         batch_size = self.config.stage.batch_size
@@ -250,16 +238,18 @@ class StageTrainer:
         names = sorted({self.sampler.name(index) for index in range(first, first + batch_size)})
         last_good = self._checkpoints.latest_checkpoint
         raise UserError(
-            f"the loss of step {step} of stage {self.stage.name} is not a number; its patches come from {', '.join(names)}; "
+            f"the loss or gradient of step {step} of stage {self.stage.name} is not a number; its patches come from "
+            f"{', '.join(names)}; "
             + (f"the last good checkpoint is {last_good!r}" if last_good else "there is no checkpoint yet")
-            + ": lower --learning_rate or set --gradient_clip_norm, then start again"
+            + f": the same settings end here again, so start another run with a lower --learning_rate or a "
+            f"--gradient_clip_norm, and --init_from={self.folder} if that has validated once"
         )
 
-    def _validate(self, validator: Validator, bar: tqdm) -> None:
+    def _validate(self, bar: tqdm) -> None:
         """Score the averaged weights; keep them if they are the best so far."""
         number = int(self.step.numpy())
         with averaged_weights(self.model, self.optimizer):
-            scores, pictures = validator.score(self.model)
+            scores, pictures = self.validator.score(self.model)
             score = mean_score(scores, number)
             is_best = score > float(self.best_score.numpy())
             if is_best:

@@ -9,9 +9,10 @@ import numpy as np
 from keras import ops
 
 from jpegsr import degradation, metrics
-from jpegsr.config import RunConfig
+from jpegsr.config import TrainingConfig
 from jpegsr.data import Patch, PatchSampler, open_source, validation_images
-from jpegsr.stages import AveragingAdam, Stage, to_unit
+from jpegsr.pixels import to_levels, to_unit
+from jpegsr.stages import AveragingAdam, Stage
 
 
 @contextlib.contextmanager
@@ -43,13 +44,13 @@ class Validator:
     examples: dict[int, list[Patch]]
 
     @classmethod
-    def from_sampler(cls, sampler: PatchSampler, run: RunConfig, stage: Stage) -> "Validator":
-        """From the folder of the run config, or else from the pictures that the sampler holds out."""
+    def from_sampler(cls, sampler: PatchSampler, config: TrainingConfig, stage: Stage) -> "Validator":
+        """From the folder that the run config names, or else from the pictures that the sampler holds out."""
         sources = sampler.validation_sources
-        if run.validation_data:
-            sources = [open_source(run.validation_data, sampler.scale)]
-        pictures = validation_images(sources, run.validation_crop, sampler.scale)
-        examples: dict[int, list[Patch]] = {quality: [] for quality in run.validation_qualities if pictures}
+        if config.run.validation_data:
+            sources = [open_source(config.run.validation_data, sampler.scale)]
+        pictures = validation_images(sources, config.run.validation_crop, sampler.scale)
+        examples: dict[int, list[Patch]] = {quality: [] for quality in config.validation_qualities if pictures}
         for quality, patches in examples.items():
             for picture in pictures:
                 lr = degradation.downscale(picture, sampler.scale)
@@ -68,7 +69,7 @@ class Validator:
             values = []
             for patch in patches:
                 output = model.predict_on_batch(to_unit(patch.compressed[None]))[main.output][0]
-                levels = np.clip(np.round(output * 255.0), 0, 255).astype(np.uint8)
+                levels = ops.convert_to_numpy(to_levels(output))
                 target = getattr(patch, main.target)
                 values.append(min(metrics.psnr(metrics.luma(target), metrics.luma(levels)), 100.0))
                 if strip is None:

@@ -14,8 +14,8 @@ from typing import Any
 import keras
 
 from jpegsr import models
-from jpegsr.config import ModelConfig
-from jpegsr.errors import UserError
+from jpegsr.config import SCALES, ModelConfig
+from jpegsr.errors import UserError, first_line
 from jpegsr.images import write_text, written_beside
 
 SHIPPED_FOLDER = pathlib.Path(__file__).parent / "shipped"
@@ -68,6 +68,8 @@ def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
     A run's folder stands for the best weights of its latest stage. `UserError` if there is no such model.
     """
     path = pathlib.Path(name_or_path)
+    if scale is not None and scale not in SCALES:
+        raise UserError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
     if path.is_file():
         return path
     if path.is_dir():
@@ -90,6 +92,7 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         card = json.loads(beside.read_text(encoding="utf-8"))
         ModelConfig.from_json(card["config"])
+        str(card["name"] + card["sha256"])
     except FileNotFoundError:
         raise UserError(f"no model card {str(beside)!r} beside the weights: copy both files together") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -102,24 +105,27 @@ def config_of(name_or_path: str, scale: int | None = None) -> ModelConfig:
     return ModelConfig.from_json(read_card(find(name_or_path, scale))["config"])
 
 
-def load(name_or_path: str, scale: int | None = None) -> TrainedModel:
+def load(name_or_path: str, scale: int | None = None, allow_partial: bool = False) -> TrainedModel:
     """Load a model in Keras' safe mode, with any backend.
 
     Args:
       name_or_path: a shipped name, a `.keras` file, or the folder of a training run.
       scale: what the caller needs; `UserError` if the model has another one.
+      allow_partial: also load weights whose SR has not been trained yet, to train on.
     """
     path = find(name_or_path, scale)
     card = read_card(path)
     config = ModelConfig.from_json(card["config"])
     if scale and config.scale != scale:
         raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
+    if card.get("stage") == "car" and not allow_partial:
+        raise UserError(f"{str(path)!r} has only been through stage car: train the stages sr and joint first")
     if sha256(path) != card["sha256"]:
         raise UserError(f"{str(path)!r} is not the file that its card describes (SHA-256 differs): copy both again")
     try:
         model = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, TypeError) as error:
-        raise UserError(f"cannot load {str(path)!r}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot load {str(path)!r}: {first_line(error)}") from None
     return TrainedModel(model, config, card, path)
 
 

@@ -1,4 +1,7 @@
+import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ from PIL import Image
 
 from jpegsr.cli.main import main
 
+ROOT = pathlib.Path(__file__).parent.parent
 SUBCOMMANDS = ("enhance", "evaluate", "export", "train")
 
 
@@ -48,7 +52,7 @@ def test_subcommand_help_has_examples_and_its_flags(subcommand, capsys):
 
 
 def test_train_py_is_jpegsr_train(capsys):
-    script = run_python("train.py", "--help").stdout
+    script = run_python(str(ROOT / "train.py"), "--help").stdout
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     assert sorted(script.split()) == sorted(capsys.readouterr().out.split())
@@ -61,7 +65,12 @@ def test_train_py_is_jpegsr_train(capsys):
         (["train", "--output_dir=y"], "--data"),
         (["train", "--data=x"], "--output_dir"),
         (["train", "--data=nowhere", "--output_dir=y", "--preset=tiny"], "no folder 'nowhere'"),
-        (["train", "--data=x@much", "--output_dir=y"], "'much' is not a weight"),
+        (["train", "--data=a@2,b", "--output_dir=y"], "a weight above zero"),
+        (["train", "--data=a@-1", "--output_dir=y"], "a weight above zero"),
+        (["train", "--data=x", "--output_dir=y", "--holdout_every=1"], "holdout_every 1"),
+        (["train", "--data=x", "--output_dir=y", "--scale=0"], "scale 0"),
+        (["train", "--data=x", "--output_dir=y", "--learning_rate=0"], "learning_rate 0"),
+        (["train", "--data=x", "--output_dir=y", "--validate_every=0"], "validate_every 0"),
         (["train", "--data=x", "--output_dir=y", "--quality=30-10"], "quality 30-10"),
         (["train", "--data=x", "--output_dir=y", "--quality=low"], "--quality"),
         (["train", "--data=x", "--output_dir=y", "--scale=7"], "scale 7"),
@@ -71,7 +80,8 @@ def test_train_py_is_jpegsr_train(capsys):
         (["evaluate", "--datasets=Set5=nowhere", "--output_dir=y"], "no folder 'nowhere'"),
         (["evaluate", "--datasets=Set5=x", "--output_dir=y", "--qualities=10,200"], "200"),
         (["export", "--output_dir=y", "--model=none_such"], "no model 'none_such'"),
-        (["export", "--output_dir=y", "--scale=9"], "no weights for scale 9"),
+        (["export", "--output_dir=y", "--scale=9"], "scale 9 is not one of 2, 3, 4"),
+        (["export", "--output_dir=y", "--scale=4"], "no weights for scale 4: there are base_x2"),
         (["export"], "--output_dir"),
     ],
 )
@@ -99,7 +109,7 @@ def test_enhance_refuses_what_is_no_picture(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.jpg"]
 
 
-def test_enhance_refuses_an_output_that_cannot_be_written(jpeg_file, tiny_run, tmp_path, capsys):
+def test_outputs_that_cannot_be_written_are_refused(jpeg_file, photo_folder, tiny_run, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     status, line = error_line(
         capsys, ["enhance", str(jpeg_file), "-o", str(tmp_path / "file" / "out.png"), f"--model={tiny_run}"]
@@ -107,9 +117,32 @@ def test_enhance_refuses_an_output_that_cannot_be_written(jpeg_file, tiny_run, t
     assert (status, "cannot write" in line) == (1, True)
     status, line = error_line(capsys, ["enhance", str(jpeg_file), "-o", str(tmp_path / "out.gif"), f"--model={tiny_run}"])
     assert (status, "must end in" in line) == (1, True)
-    for command in (["train", "--preset=tiny", "--data=x"], ["export", f"--model={tiny_run}"]):
-        assert error_line(capsys, [*command, f"--output_dir={tmp_path / 'file' / 'run'}"])[0] == 1
+    for command in (["train", "--preset=tiny", f"--data={photo_folder}"], ["export", f"--model={tiny_run}"]):
+        status, line = error_line(capsys, [*command, f"--output_dir={tmp_path / 'file' / 'run'}"])
+        assert (status, "cannot write to folder" in line) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_evaluate_tells_models_of_one_name_apart(tiny_run, photo_folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run / "joint", copy)
+    arguments = [
+        f"--datasets=photos={photo_folder}",
+        "--qualities=10",
+        "--nocontact_sheets",
+        f"--output_dir={tmp_path / 'out'}",
+    ]
+    assert main(["evaluate", f"--model={tiny_run},{copy}", *arguments]) == 0
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [average["method"] for average in report["averages"]] == ["bicubic", str(tiny_run), str(copy)]
+    assert error_line(capsys, ["evaluate", f"--model={copy},{copy}", *arguments])[0] == 1
+
+
+def test_only_training_runs_on_jax(jpeg_file):
+    command = [sys.executable, "-m", "jpegsr.cli.main", "enhance", str(jpeg_file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "KERAS_BACKEND": "jax"})
+    assert result.returncode == 1
+    assert result.stderr.startswith("jpegsr: error: KERAS_BACKEND is 'jax'")
 
 
 def test_damaged_and_foreign_weights_are_refused(tiny_run, tmp_path, jpeg_file, capsys):
@@ -125,7 +158,10 @@ def test_damaged_and_foreign_weights_are_refused(tiny_run, tmp_path, jpeg_file, 
     assert "enlarges 2 times, not 3" in error_line(capsys, [*command, "--scale=3"])[1]
     (tmp_path / "model.json").write_text("{}")
     assert "not a model card" in error_line(capsys, command)[1]
-    assert "only been through stage car" in error_line(capsys, [*command[:-1], f"--model={tiny_run / 'car'}"])[1]
+    for refused in (command[:-1], ["export", f"--output_dir={tmp_path / 'out'}"]):
+        assert "only been through stage car" in error_line(capsys, [*refused, f"--model={tiny_run / 'car'}"])[1]
+    (tmp_path / "model.json").write_text(card.read_text().replace("sha256", "checksum"))
+    assert "not a model card" in error_line(capsys, command)[1]
     assert not (tmp_path / "out.png").exists()
 
 

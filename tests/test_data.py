@@ -1,4 +1,3 @@
-import dataclasses
 import logging
 import threading
 
@@ -102,6 +101,13 @@ def test_folder_without_usable_picture_says_what_was_looked_for(tmp_path):
         make_sampler(tmp_path)
 
 
+def test_source_of_undecodable_pictures_is_an_error_at_once(tmp_path, photo):
+    whole = degradation.encode_jpeg(photo, 90)
+    (tmp_path / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="none of its 1 can be decoded"):
+        make_sampler(tmp_path)
+
+
 def test_missing_folder_and_missing_data_are_errors(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         make_sampler(tmp_path / "nowhere")
@@ -168,8 +174,3 @@ def test_unknown_tfds_name_or_split_is_one_line(name):
     with pytest.raises(UserError) as error:
         data.open_source(name, 80)
     assert "\n" not in str(error.value)
-
-
-def test_config_is_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        DataConfig().seed = 3

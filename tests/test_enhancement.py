@@ -10,13 +10,15 @@ from test_models import randomised
 import jpegsr
 from jpegsr import degradation, enhancement, images, inference, metrics, models, runtimes, weights
 from jpegsr.config import MODEL_PRESETS
+from jpegsr.errors import UserError
+from jpegsr.pixels import to_levels, to_unit
 
 
 @pytest.fixture(scope="module")
 def random_model() -> weights.TrainedModel:
     """Unlike a barely trained network, random weights show every mistake at a tile's edge."""
     keras.utils.set_random_seed(0)
-    config = dataclasses.replace(MODEL_PRESETS["tiny"], scale=3)
+    config = dataclasses.replace(MODEL_PRESETS["tiny"], scale=3, car_stride=2)
     return weights.TrainedModel(randomised(models.build_joint(config)), config, {"name": "random"}, None)
 
 
@@ -34,9 +36,9 @@ def test_tiles_equal_a_single_pass(random_model, photo, size, tile_size):
 
 def test_levels_round_and_clip():
     pixels = np.array([-0.1, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 1.3])
-    assert inference.to_levels(pixels).tolist() == [0, 0, 0, 1, 255, 255, 255]
+    assert np.asarray(to_levels(pixels)).tolist() == [0, 0, 0, 1, 255, 255, 255]
     levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(inference.to_levels(inference.to_unit(levels)), levels)
+    np.testing.assert_array_equal(to_levels(to_unit(levels)), levels)
 
 
 def test_shipped_base_beats_bicubic_on_a_real_photo(photo):
@@ -77,6 +79,31 @@ def test_files_are_upright_and_have_ordinary_permissions(photo, tiny_run, tmp_pa
     (tmp_path / "ordinary").touch()
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out" / "upright.png", tmp_path / "ordinary")]
     assert modes[0] == modes[1]
+
+
+def test_a_model_in_training_is_loaded_anew(tiny_run, photo, tmp_path):
+    """The same path stands for other weights once the file has changed."""
+    picture = np.ascontiguousarray(photo[:24, :24])
+    trained = weights.load(str(tiny_run))
+    path = tmp_path / "model.keras"
+    weights.save(path, trained.model, trained.config, {"name": "first"})
+    first = jpegsr.enhance(picture, model=str(path))
+    weights.save(path, randomised(models.build_joint(trained.config)), trained.config, {"name": "second"})
+    assert not np.array_equal(first, jpegsr.enhance(picture, model=str(path)))
+
+
+@pytest.mark.parametrize(("name", "size"), [("wide.jpg", 70000), ("wide.webp", 20000), ("folder.png", 8)])
+def test_what_a_format_cannot_hold_is_a_user_error(name, size, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        images.write_image(tmp_path / name, np.zeros((4, size, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "bmp"])
+def test_written_pictures_are_read_back_unchanged(suffix, photo, tmp_path):
+    images.write_image(tmp_path / f"cat.{suffix}", photo)
+    np.testing.assert_array_equal(images.read_rgb(tmp_path / f"cat.{suffix}"), photo)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):

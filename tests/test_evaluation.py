@@ -1,4 +1,5 @@
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,31 @@ def test_border_is_left_out():
     assert evaluation.score_picture(original, result, 1)[0] < 20
 
 
+def test_mistakes_in_a_folder_show_before_the_first_score(tmp_path, photo):
+    def first_comparison():
+        return next(evaluation.evaluate({}, {"photos": tmp_path}, 2, (10,)))
+
+    with pytest.raises(UserError, match="no picture in"):
+        first_comparison()
+    Image.fromarray(photo).save(tmp_path / "good.png")
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(photo[:12, :40]).save(tmp_path / "sub" / "flat.png")
+    with pytest.raises(UserError, match=r"flat.png.*too small"):
+        first_comparison()
+    (tmp_path / "sub" / "flat.png").write_text("no picture")
+    with pytest.raises(UserError, match="not a picture"):
+        first_comparison()
+
+
+def test_pictures_of_one_name_are_told_apart(tmp_path, photo):
+    (tmp_path / "sub").mkdir()
+    for path in ("x.png", "sub/x.png"):
+        Image.fromarray(photo[:40, :40]).save(tmp_path / path)
+    assert [name for name, _ in evaluation.list_test_pictures(tmp_path, 2)] == ["sub/x", "x"]
+    Image.fromarray(photo[:40, :40]).save(tmp_path / "x.bmp")
+    assert [name for name, _ in evaluation.list_test_pictures(tmp_path, 2)] == ["sub/x.png", "x.bmp", "x.png"]
+
+
 def test_missing_folder_shows_before_the_first_score(photo_folder, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         next(evaluation.evaluate({}, {"photos": photo_folder, "other": tmp_path / "nowhere"}, 2, (10,)))
@@ -53,8 +79,8 @@ def test_missing_folder_shows_before_the_first_score(photo_folder, tmp_path):
 
 def test_reports_hold_the_scores_and_their_origin(scores, tmp_path):
     models = {"identity": {"sha256": "0" * 64}}
-    origin = reports.provenance("jpegsr evaluate --example", "as usual", models)
-    assert len(origin["commit"]) >= 7
+    origin = reports.origin_of("jpegsr evaluate --example", "as usual", models)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown .*", origin["commit"])
     reports.write_csv(tmp_path / "results.csv", scores)
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))

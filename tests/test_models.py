@@ -17,7 +17,7 @@ def convolution_parameters(inputs: int, outputs: int, kernel: int = 3, bias: boo
 
 
 def closed_form_parameters(config: ModelConfig) -> int:
-    car, sr, channels = config.car_num_filters, config.sr_num_filters, config.num_channels
+    car, sr, channels = config.car_num_filters, config.sr_num_filters, models.NUM_CHANNELS
     normalization = config.car_batch_normalization
     total = convolution_parameters(channels, car, 3 * config.car_stride)
     total += config.car_num_layers * (convolution_parameters(car, car, bias=not normalization) + 4 * car * normalization)
@@ -43,10 +43,11 @@ def test_parameter_counts(name):
     assert count <= LIMITS.get(name, count)
 
 
+@pytest.mark.parametrize("car_stride", [1, 2])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("size", [(8, 8), (17, 30), (33, 5), (1, 1)])
-def test_any_height_and_width(scale, size):
-    model = models.build_joint(dataclasses.replace(TINY, scale=scale))
+def test_any_height_and_width(size, scale, car_stride):
+    model = models.build_joint(dataclasses.replace(TINY, scale=scale, car_stride=car_stride))
     outputs = model(np.zeros((2, *size, 3), np.float32))
     assert outputs["restored"].shape == (2, *size, 3)
     assert outputs["upscaled"].shape == (2, scale * size[0], scale * size[1], 3)
@@ -85,7 +86,7 @@ def test_receptive_radius_bounds_the_influence(name):
     assert rows.max() <= radius + 3 + radius
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["fast", "paper"])
 def test_saved_models_load_with_equal_outputs_also_on_jax(name, tmp_path, photo):
     config = MODEL_PRESETS[name]
     if name == "paper":

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     load_tensorflow()
     from jpegsr import enhancement, weights
 
-    scale = FLAGS.scale or weights.config_of(FLAGS.model, FLAGS.scale).scale
+    scale = weights.config_of(FLAGS.model, FLAGS.scale).scale
     output = pathlib.Path(FLAGS.output) if FLAGS.output else photo.with_name(f"{photo.stem}_x{scale}.png")
     height, width = enhancement.enhance_file(photo, output, FLAGS.scale, FLAGS.model)
     print(f"{photo} -> {output} ({width}x{height})")

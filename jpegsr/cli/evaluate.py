@@ -2,14 +2,16 @@
 
 import argparse
 import pathlib
-import shlex
-import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from jpegsr.cli.settings import parse_integers
 from jpegsr.config import SCALES
 from jpegsr.errors import UserError
+
+if TYPE_CHECKING:
+    from jpegsr.weights import TrainedModel
 
 DESCRIPTION = """Reduce and compress test pictures, restore them with each model, and score the results beside bicubic.
 
@@ -44,11 +46,22 @@ def _parse_datasets(values: list[str] | None) -> dict[str, str]:
     return datasets
 
 
+def _label(trained: "list[tuple[str, TrainedModel]]") -> "dict[str, TrainedModel]":
+    """Models by the name that tables show: that of the card, or the argument where cards share a name."""
+    names = [model.name for _, model in trained]
+    labels = [argument if names.count(model.name) > 1 else model.name for argument, model in trained]
+    if len({*labels, "bicubic"}) <= len(labels):
+        raise UserError(f"--model={','.join(argument for argument, _ in trained)} names a model twice, or one called bicubic")
+    return dict(zip(labels, (model for _, model in trained), strict=True))
+
+
 def run(arguments: argparse.Namespace) -> int:
     from jpegsr.cli.main import load_tensorflow
 
     datasets = _parse_datasets(FLAGS.datasets)
     qualities = parse_integers("qualities", FLAGS.qualities)
+    if not qualities:
+        raise UserError("name at least one JPEG quality with --qualities")
     if bad := [quality for quality in qualities if not 0 <= quality <= 100]:
         raise UserError(f"JPEG quality {bad[0]} is not within 0-100")
     if FLAGS.scale not in SCALES:
@@ -60,12 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from jpegsr import enhancement, evaluation, images, reports, weights
 
-    trained = [weights.load(name, FLAGS.scale) for name in FLAGS.model]
-    methods = {
-        model.name: enhancement.enhancer(argument, FLAGS.scale) for argument, model in zip(FLAGS.model, trained, strict=True)
-    }
+    trained = _label([(argument, weights.load(argument, FLAGS.scale)) for argument in FLAGS.model])
+    methods = {name: enhancement.enhancer(model) for name, model in trained.items()}
     folder = pathlib.Path(FLAGS.output_dir)
-    num_pictures = sum(len(images.list_images(path)) for path in datasets.values())
+    num_pictures = sum(len(evaluation.list_test_pictures(path, FLAGS.scale)) for path in datasets.values())
     images.require_writable(folder)
     scores: list[evaluation.Score] = []
     sheet, sheet_name = reports.ContactSheet(), ""
@@ -78,12 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
             sheet.add(comparison)
             if scores[-1].quality == qualities[-1]:
                 sheet.save(folder / f"{name}.png")
-    models = {model.name: {"sha256": model.checksum, "config": model.config.to_json()} for model in trained}
-    command = "jpegsr evaluate " + shlex.join(sys.argv[2:])
-    origin = reports.provenance(command, " ".join((evaluation.__doc__ or "").split()), models)
+    models = {name: {"sha256": model.checksum, "config": model.config.to_json()} for name, model in trained.items()}
+    origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), models)
+    text = reports.markdown(scores, origin)
     reports.write_csv(folder / "results.csv", scores)
     reports.write_json(folder / "results.json", scores, origin)
-    text = reports.markdown(scores, origin)
     images.write_text(folder / "results.md", text)
     print(text)
     return 0

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _show_messages()
     try:
+        namespace.command_line = f"jpegsr {shlex.join(arguments)}"
         return command.run(namespace)
     except UserError as error:
         print(f"jpegsr: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -92,7 +94,14 @@ def _add_subcommand(subparsers, name: str, summary: str, command: ModuleType) ->
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without its start-up chatter, so that stderr holds what this program has to say."""
+    """Import TensorFlow without its start-up chatter, so that stderr holds what this program has to say.
+
+    Raises:
+      UserError: Keras is set to another backend.
+    """
+    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+        raise UserError(f"KERAS_BACKEND is {backend!r}: only `jpegsr train` runs on that, unset it for all else")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json says
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

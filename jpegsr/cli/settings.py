@@ -9,13 +9,18 @@ from absl import flags
 from jpegsr.errors import UserError
 
 
-def define(flag_values: flags.FlagValues, settings: type, skip: tuple[str, ...] = ()) -> None:
-    """One flag per field that has a help text; unset flags leave the preset as it is."""
-    types = typing.get_type_hints(settings)
-    for field in dataclasses.fields(settings):
-        help_text = field.metadata.get("help")
-        if not help_text or field.name in skip:
+def define(flag_values: flags.FlagValues, preset: Any) -> None:
+    """One flag per field of a settings object that has a help text; unset flags leave the preset as it is.
+
+    Args:
+      flag_values: where the flags go.
+      preset: settings of preset base, whose values the help texts name.
+    """
+    types = typing.get_type_hints(type(preset))
+    for field in dataclasses.fields(preset):
+        if "help" not in field.metadata:
             continue
+        help_text = f"{field.metadata['help']} (base: {_shown(getattr(preset, field.name))})"
         kind, name = types[field.name], field.name
         if typing.get_origin(kind) is typing.Literal:
             flags.DEFINE_enum(name, None, list(typing.get_args(kind)), help_text, flag_values=flag_values)
@@ -29,6 +34,13 @@ def define(flag_values: flags.FlagValues, settings: type, skip: tuple[str, ...] 
             flags.DEFINE_string(name, None, help_text, flag_values=flag_values)
         else:
             flags.DEFINE_list(name, None, help_text, flag_values=flag_values)
+
+
+def _shown(value: Any) -> str:
+    """A setting as its flag takes it."""
+    if isinstance(value, tuple):
+        return ("-" if len(value) == 2 else ",").join(map(str, value)) or "unset"
+    return "unset" if value == "" else str(value)
 
 
 def override(flag_values: flags.FlagValues, settings: Any) -> Any:

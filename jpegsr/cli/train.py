@@ -2,12 +2,13 @@
 
 import argparse
 import dataclasses
+import math
 import os
 
 from absl import flags
 
 from jpegsr.cli import settings
-from jpegsr.config import STAGE_NAMES, DataConfig, RunConfig, StageConfig, StageName, TrainingConfig, training_preset
+from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig, training_preset
 from jpegsr.errors import UserError
 
 DESCRIPTION = """Train a model in three stages: car (remove artifacts), sr (enlarge what car restored), joint (both end to end).
@@ -36,7 +37,8 @@ flags.DEFINE_string(
     "init_from", None, "start from these weights: shipped name, .keras file or folder of a run; of any scale", flag_values=FLAGS
 )
 flags.DEFINE_integer("scale", None, "upscaling factor, 2, 3 or 4", flag_values=FLAGS)
-for _settings in (DataConfig, StageConfig, RunConfig):
+_BASE = training_preset("base")
+for _settings in (_BASE.data, _BASE.stage, _BASE.run):
     settings.define(FLAGS, _settings)
 
 
@@ -45,16 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
-    """`LOCATION` or `LOCATION@WEIGHT`; weight 0 stands for the number of pictures."""
+    """`LOCATION@WEIGHT` for all, or `LOCATION` for all: then the weight is 0, for "as many as it has pictures"."""
     if not values:
         raise UserError("name training pictures with --data=FOLDER or --data=tfds:NAME")
     sources = []
     for value in values:
-        location, at, weight = value.rpartition("@")
+        location, _, weight = value.rpartition("@")
         try:
-            sources.append((location, float(weight)) if at else (value, 0.0))
-        except ValueError:
-            raise UserError(f"--data={value}: {weight!r} is not a weight") from None
+            sources.append((location, float(weight)))
+        except ValueError:  # no weight, or a path with an @ in it
+            sources.append((value, 0.0))
+    weights = [weight for _, weight in sources]
+    if not all(0 < weight < math.inf for weight in weights) and any(weights):
+        raise UserError(f"--data={','.join(values)}: give all sources a weight above zero, as in a@2,b@1, or none")
     return tuple(sources)
 
 
@@ -63,7 +68,7 @@ def read_config() -> TrainingConfig:
     preset = training_preset(FLAGS.preset)
     data = settings.override(FLAGS, preset.data)
     return TrainingConfig(
-        model=dataclasses.replace(preset.model, scale=FLAGS.scale or preset.model.scale),
+        model=dataclasses.replace(preset.model, scale=preset.model.scale if FLAGS.scale is None else FLAGS.scale),
         data=dataclasses.replace(data, sources=_parse_sources(FLAGS.data)),
         stage=settings.override(FLAGS, preset.stage),
         run=settings.override(FLAGS, preset.run),
@@ -80,11 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
     if os.environ.get("KERAS_BACKEND") == "jax":
         from jpegsr import keras_training
 
-        keras_training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from)
-        return 0
-    load_tensorflow()
-    from jpegsr import training
+        is_done = keras_training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from)
+    else:
+        load_tensorflow()
+        from jpegsr import training
 
-    if not training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from):
+        is_done = training.train(config, FLAGS.output_dir, stage_names, FLAGS.init_from)
+    if not is_done:
         print("stopped and saved; the same command goes on from here")
     return 0

@@ -1,0 +1,23 @@
+"""Which code made a file: version and commit."""
+
+import pathlib
+import subprocess
+
+import jpegsr
+
+
+def source() -> dict[str, str]:
+    """The version of this package and the commit of its checkout, marked `-dirty` where files were changed since."""
+    return {"version": jpegsr.__version__, "commit": _commit() or "unknown (not a git checkout)"}
+
+
+def _commit() -> str | None:
+    """None unless git tracks this very file: an enclosing repository may be anybody's."""
+    here = pathlib.Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
