@@ -205,7 +205,7 @@ class RunConfig(JsonMixin):
     def __post_init__(self) -> None:
         _require_positive(self, "checkpoint_every", "validate_every", "validation_crop")
         if bad := [quality for quality in self.validation_qualities if not 0 <= quality <= 100]:
-            raise UserError(f"validation quality {bad[0]} is not within 0-100")
+            raise UserError(f"validation_qualities has {bad[0]}, which is not within 0-100")
 
 
 @dataclasses.dataclass(frozen=True)
