@@ -4,6 +4,7 @@ Run with `KERAS_BACKEND=jax`; nothing here imports TensorFlow. The patches are t
 and the weights files are the same, so that either trainer goes on from what the other one saved.
 """
 
+import concurrent.futures
 import pathlib
 import random
 import threading
@@ -23,7 +24,9 @@ from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 
 
 class PatchBatches(keras.utils.PyDataset):
-    """Batches of the patch stream for `fit`, drawn by `workers` threads.
+    """Batches of the patch stream for `fit`, as a context manager: its threads, which draw ahead, end with the block.
+
+    (Keras' own workers stay alive when `fit` is stopped, and can then crash the interpreter at its exit.)
 
     Attributes:
       first_patch: index of the first patch of the first batch.
@@ -32,24 +35,38 @@ class PatchBatches(keras.utils.PyDataset):
     def __init__(
         self, sampler: PatchSampler, stage: stages.Stage, batch_size: int, num_batches: int, first_patch: int, workers: int
     ):
-        super().__init__(workers=workers, max_queue_size=4 * workers)
+        super().__init__()
         self.first_patch = first_patch
         self._sampler = sampler
         self._stage = stage
         self._batch_size = batch_size
         self._num_batches = num_batches
+        self._ahead = 2 * workers
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers)
+        self._drawn: dict[int, concurrent.futures.Future] = {}
+
+    def __enter__(self) -> "PatchBatches":
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __len__(self) -> int:
         return self._num_batches
 
     def __getitem__(self, batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """float32 inputs `[B, P, P, 3]` in [0, 1] and the targets by output name."""
+        for number in range(batch, min(batch + 1 + self._ahead, self._num_batches)):
+            if number not in self._drawn:
+                self._drawn[number] = self._pool.submit(self._draw, number)
+        return self._drawn.pop(batch).result()
+
+    def _draw(self, batch: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         first = self.first_patch + batch * self._batch_size
         patches = [self._sampler.patch(index) for index in range(first, first + self._batch_size)]
-        batch_of_patches = Patch(*(np.stack(part) for part in zip(*patches, strict=True)))
-        targets = self._stage.targets(batch_of_patches)
-        inputs = ops.convert_to_numpy(to_unit(batch_of_patches.compressed))
-        return inputs, {output: ops.convert_to_numpy(target) for output, target in targets.items()}
+        stacked = Patch(*(np.stack(part) for part in zip(*patches, strict=True)))
+        targets = {output: ops.convert_to_numpy(target) for output, target in self._stage.targets(stacked).items()}
+        return ops.convert_to_numpy(to_unit(stacked.compressed)), targets
 
 
 class _StopOnRequest(keras.callbacks.Callback):
@@ -116,9 +133,9 @@ def _fit_stage(
     total, run, batch_size = config.stage.steps, config.run, config.stage.batch_size
     while step < total and not stop.is_set():
         next_stop = min(total, *((step // every + 1) * every for every in (run.checkpoint_every, run.validate_every)))
-        batches = PatchBatches(sampler, stage, batch_size, next_stop - step, step * batch_size, workers)
         counter = _StopOnRequest(stop)
-        history = model.fit(batches, epochs=1, shuffle=False, callbacks=[counter])
+        with PatchBatches(sampler, stage, batch_size, next_stop - step, step * batch_size, workers) as batches:
+            history = model.fit(batches, epochs=1, shuffle=False, callbacks=[counter])
         if not np.isfinite(history.history["loss"]).all():
             raise UserError(
                 f"the loss is not a number after step {step} of stage {name}, where {str(folder / 'state.npz')!r} was saved: "
