@@ -7,23 +7,27 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
+FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
+QUANTIZE = [*FAST, "nncf>=2.17"]
 
 setup(
     name="jpegsr",
     version=VERSION,
-    description="Small, blocky JPEGs in, clean pictures at 2, 3 or 4 times the size out",
+    description="Small, blocky JPEGs in, clean pictures at 1, 2, 3 or 4 times the size out",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["jpegsr", "jpegsr.*"]),
-    package_data={"jpegsr": ["shipped/*.keras", "shipped/*.json", "py.typed"]},
+    package_data={"jpegsr": ["py.typed", *(f"shipped/*.{suffix}" for suffix in ("keras", "json", "xml", "bin", "tflite"))]},
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources>=6.0",  # needed, but not required, by tensorflow-datasets
         "keras>=3.15,<4",
         "numpy>=2.1,<3",
         "pillow>=11.3,<13",
+        "psutil>=6.0",
+        "pyvips[binary]>=3.0,<4",  # libvips, 8.16 or newer: photo files with all that is in them
         "tensorboard>=2.20,<2.22",  # tf.summary writes through it; TensorFlow no longer requires it
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",
@@ -31,7 +35,10 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "fast": FAST,
+        "quantize": QUANTIZE,
         "test": [
+            *QUANTIZE,
             "jax>=0.6",
             "mypy>=1.15",
             "pytest>=8.3",

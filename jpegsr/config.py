@@ -92,11 +92,14 @@ class ModelConfig(JsonMixin):
     @property
     def receptive_radius(self) -> int:
         """Input pixels to each side that can influence an output pixel: the overlap that exact tiling needs."""
-        # CAR: its first kernel reaches 1 cell beyond the own one, as do all others, in cells of car_stride pixels;
-        # the pixel itself may lie at the far end of its cell.
-        car_radius = (self.car_num_layers + 2) * self.car_stride + (self.car_stride - 1)
-        sr_radius = 2 * self.sr_num_residual_blocks + 3
-        return car_radius + sr_radius
+        return self.car_receptive_radius + 2 * self.sr_num_residual_blocks + 3
+
+    @property
+    def car_receptive_radius(self) -> int:
+        """The same for CAR's own output."""
+        # Its first kernel reaches 1 cell beyond the own one, as do all others, in cells of car_stride pixels; the pixel
+        # itself may lie at the far end of its cell.
+        return (self.car_num_layers + 2) * self.car_stride + (self.car_stride - 1)
 
     @property
     def alignment(self) -> int:

@@ -87,3 +87,19 @@ def build_joint(config: ModelConfig) -> keras.Model:
     compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
     restored = car(compressed)
     return keras.Model(compressed, {"restored": restored, "upscaled": sr(restored)}, name="joint")
+
+
+def enhance(joint: keras.Model, image, strength) -> dict:
+    """The joint network with a strength for CAR: the step from what was trained to what is deployed.
+
+    Args:
+      joint: from `build_joint`.
+      image: float32 `[B, H, W, 3]`.
+      strength: scalar; the share of CAR's residual that is added, 1 as trained, 0 to enlarge the image as it is.
+
+    Returns:
+      The outputs of the joint network.
+    """
+    residual = joint.get_layer("car")(image, training=False) - image
+    restored = image + strength * residual
+    return {"restored": restored, "upscaled": joint.get_layer("sr")(restored, training=False)}

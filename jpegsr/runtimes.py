@@ -1,26 +1,226 @@
-"""What executes a model: callables for `inference`, made from loaded weights."""
+"""What executes a model: TensorFlow in float32, OpenVINO and LiteRT in int8.
+
+The int8 files are made by `quantization` and lie beside the `.keras` file; a runtime that has none for a model says so.
+TensorFlow and Keras are imported only for the runtime of that name.
+"""
+
+import collections
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from jpegsr.inference import Network
-from jpegsr.weights import TrainedModel
+from jpegsr import model_files
+from jpegsr.config import ModelConfig
+from jpegsr.console import silenced_stderr
+from jpegsr.errors import UserError, first_line
+
+RUNTIMES = ("auto", "tensorflow", "openvino", "litert")
+# Compiled programs for tile shapes, kept per model: a batch of photos has few.
+_NUM_COMPILED = 4
+_PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
 
 
-def tensorflow_network(trained: TrainedModel, output: str = "upscaled") -> Network:
-    """A model's output as a compiled TensorFlow function.
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model that is ready to run, on one thing at a time: callers from several threads wait for each other.
+
+    Attributes:
+      run: (float32 `[1, h, w, 3]` in [0, 1], strength) -> float32 `[1, scale * h, scale * w, 3]`.
+      scale: 1 (CAR's own output), 2, 3 or 4.
+      overlap: receptive radius in input pixels.
+      alignment: of tiles.
+      bytes_per_pixel: memory that a call takes, per input pixel.
+      runtime: "tensorflow", "openvino" or "litert".
+      model: name of the `.keras` file without suffix.
+    """
+
+    run: Callable[[np.ndarray, float], np.ndarray]
+    scale: int
+    overlap: int
+    alignment: int
+    bytes_per_pixel: int
+    runtime: str
+    model: str
+
+
+def int8_path(weights_path: pathlib.Path, runtime: str) -> pathlib.Path:
+    """Where the int8 model for a runtime lies, or, for "record", what is known about those files."""
+    return weights_path.with_suffix({"openvino": ".int8.xml", "litert": ".int8.tflite", "record": ".int8.json"}[runtime])
+
+
+def int8_files(weights_path: pathlib.Path, runtime: str) -> list[pathlib.Path]:
+    """All files of the int8 model for a runtime: OpenVINO keeps weights beside the graph."""
+    path = int8_path(weights_path, runtime)
+    return [path, path.with_suffix(".bin")] if runtime == "openvino" else [path]
+
+
+def choose(runtime: str, weights_path: pathlib.Path, device: str | None = None) -> str:
+    """The runtime to use; "auto" takes the fastest one that is installed and has a file for these weights.
 
     Args:
-      trained: the model.
-      output: "upscaled" (scale times the size) or "restored" (the same size).
+      runtime: one of `RUNTIMES`.
+      weights_path: the `.keras` file.
+      device: "gpu" lets "auto" take TensorFlow.
 
-    Returns:
-      float32 `[B, H, W, 3]` -> float32 `[B, s * H, s * W, 3]`, traced once for all sizes. Thread-safe.
+    Raises:
+      UserError: no such runtime, it is not installed, or there is no int8 model of these weights.
     """
-    signature = tf.TensorSpec((None, None, None, 3), tf.float32)
-    function = tf.function(lambda pixels: trained.model(pixels, training=False)[output], input_signature=[signature])
+    if runtime not in RUNTIMES:
+        raise UserError(f"no runtime {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+    if runtime == "auto":
+        if device not in (None, "cpu"):
+            return "tensorflow"
+        return next((name for name in _PACKAGES if _problem(name, weights_path) is None), "tensorflow")
+    if runtime != "tensorflow" and (problem := _problem(runtime, weights_path)):
+        raise UserError(problem)
+    return runtime
 
-    def network(pixels: np.ndarray) -> np.ndarray:
-        return function(pixels).numpy()
 
-    return network
+def _problem(runtime: str, weights_path: pathlib.Path) -> str | None:
+    """Why a runtime cannot run these weights."""
+    if importlib.util.find_spec(_PACKAGES[runtime]) is None:
+        return f"runtime {runtime} is not installed: pip install 'jpegsr[fast]'"
+    record_path = int8_path(weights_path, "record")
+    command = f"`jpegsr quantize --model={weights_path} --data=PHOTOS`"
+    files = int8_files(weights_path, runtime)
+    if not all(path.is_file() for path in (record_path, *files)):
+        return f"no int8 model for {runtime} beside {str(weights_path)!r}: make one with {command}"
+    try:
+        record = json.loads(record_path.read_text(encoding="utf-8"))
+        made_from, checksums = record["weights_sha256"], [record["sha256"][path.name] for path in files]
+    except (ValueError, KeyError, TypeError):
+        return f"{str(record_path)!r} is damaged: make it anew with {command}"
+    if checksums != [model_files.sha256(path) for path in files]:
+        return f"the int8 model beside {str(weights_path)!r} is damaged: make it anew with {command}"
+    if made_from != model_files.read_card(weights_path)["sha256"]:
+        return f"the int8 model beside {str(weights_path)!r} was made from other weights: make it anew with {command}"
+    return None
+
+
+def load(model: str, scale: int | None = None, runtime: str = "auto", device: str | None = None) -> Network:
+    """Make a model ready.
+
+    Args:
+      model: a shipped name, a `.keras` file, or the folder of a training run.
+      scale: 1 for the restored picture at its own size; by default what the model does.
+      runtime: one of `RUNTIMES`.
+      device: "cpu" or "gpu"; by default what the runtime prefers.
+
+    Raises:
+      UserError: no such model, scale, runtime or device.
+    """
+    if device not in (None, "cpu", "gpu"):
+        raise UserError(f"no device {device!r}: choose cpu or gpu")
+    path = model_files.find(model, None if scale == 1 else scale)
+    config = ModelConfig.from_json(model_files.read_card(path)["config"])
+    if scale not in (None, 1, config.scale):
+        raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
+    chosen = choose(runtime, path, device)
+    output = "restored" if scale == 1 else "upscaled"
+    make = {"tensorflow": _tensorflow, "openvino": _openvino, "litert": _litert}[chosen]
+    return Network(
+        run=_one_at_a_time(make(path, output, device)),
+        scale=1 if scale == 1 else config.scale,
+        overlap=config.car_receptive_radius if scale == 1 else config.receptive_radius,
+        alignment=config.alignment,
+        bytes_per_pixel=_bytes_per_pixel(config, chosen),
+        runtime=chosen,
+        model=path.stem,
+    )
+
+
+def _one_at_a_time(run: Callable[[np.ndarray, float], np.ndarray]) -> Callable[[np.ndarray, float], np.ndarray]:
+    """Each call has all cores, and memory for one tile is all that is taken."""
+    lock = threading.Lock()
+
+    def locked(pixels: np.ndarray, strength: float) -> np.ndarray:
+        with lock:
+            return run(pixels, strength)
+
+    return locked
+
+
+def _bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
+    """Upper estimate of what one input pixel takes while it is in the network (measured by benchmarks/enhance_memory.py)."""
+    features = max(config.car_num_filters / config.car_stride**2, config.sr_num_filters)
+    pixels = 3 * (1 + 4 * config.scale**2)
+    return int({"tensorflow": 4, "openvino": 2, "litert": 2}[runtime] * 5 * features + 4 * pixels)
+
+
+def _tensorflow(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+    import tensorflow as tf
+
+    from jpegsr import models, weights
+
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise UserError("TensorFlow finds no GPU: pip install 'jpegsr[cuda]', or leave --device out")
+    place = f"/{device.upper()}:0" if device else None
+    with tf.device(place):
+        joint = weights.load(str(path)).model
+        signature = [tf.TensorSpec((1, None, None, 3), tf.float32), tf.TensorSpec((), tf.float32)]
+        function = tf.function(
+            lambda pixels, strength: models.enhance(joint, pixels, strength)[output], signature, autograph=False
+        )
+
+    def run(pixels: np.ndarray, strength: float) -> np.ndarray:
+        with tf.device(place):
+            return function(pixels, np.float32(strength)).numpy()
+
+    return run
+
+
+def _openvino(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+    import openvino
+
+    core = openvino.Core()
+    place = (device or "cpu").upper()
+    if not any(known.startswith(place) for known in core.available_devices):
+        raise UserError(f"OpenVINO finds no device {device!r}: it has {', '.join(core.available_devices).lower()}")
+    try:
+        model = core.read_model(int8_path(path, "openvino"))
+    except RuntimeError as error:
+        raise UserError(f"cannot load {str(int8_path(path, 'openvino'))!r}: {first_line(error)}") from None
+    # Without the results that are not asked for, what leads only to them is not computed.
+    model = openvino.Model([model.output(output)], model.get_parameters())
+    requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
+
+    def request_for(shape: tuple[int, ...]) -> Any:
+        if shape not in requests:
+            model.reshape({"image": list(shape)})
+            requests[shape] = core.compile_model(model, place, {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+            if len(requests) > _NUM_COMPILED:
+                requests.popitem(last=False)
+        requests.move_to_end(shape)
+        return requests[shape]
+
+    def run(pixels: np.ndarray, strength: float) -> np.ndarray:
+        request = request_for(pixels.shape)
+        request.infer({"image": pixels, "strength": np.float32(strength)}, share_inputs=True)
+        return request.get_output_tensor().data.copy()  # the request writes its next result to the same memory
+
+    return run
+
+
+def _litert(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    if device == "gpu":
+        raise UserError("runtime litert runs on the cpu alone: use --runtime=tensorflow for a GPU")
+    try:
+        with silenced_stderr():
+            interpreter = Interpreter(str(int8_path(path, "litert")), num_threads=os.cpu_count())
+            runner = interpreter.get_signature_runner(output)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot load {str(int8_path(path, 'litert'))!r}: {first_line(error)}") from None
+
+    def run(pixels: np.ndarray, strength: float) -> np.ndarray:
+        return runner(image=pixels, strength=np.float32(strength))[output]
+
+    return run

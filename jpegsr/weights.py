@@ -1,11 +1,6 @@
-"""Models as files: shipped ones by name, any other by path, each a `.keras` file with a model card beside it.
-
-The card is the JSON file of the same name: the `ModelConfig` that rebuilds the network, how it was trained, its scores and
-the SHA-256 of the weights file.
-"""
+"""Weights in and out of `.keras` files; `model_files` tells where those lie."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -14,11 +9,10 @@ from typing import Any
 import keras
 
 from jpegsr import models
-from jpegsr.config import SCALES, ModelConfig
+from jpegsr.config import ModelConfig
 from jpegsr.errors import UserError, first_line
 from jpegsr.images import write_text, written_beside
-
-SHIPPED_FOLDER = pathlib.Path(__file__).parent / "shipped"
+from jpegsr.model_files import card_path, find, read_card, sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,65 +38,6 @@ class TrainedModel:
     @property
     def checksum(self) -> str:
         return self.card["sha256"]
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def card_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Where the card of a `.keras` file stands."""
-    return pathlib.Path(path).with_suffix(".json")
-
-
-def shipped_names() -> list[str]:
-    """The models in the package, as NAME_xSCALE."""
-    return sorted(path.stem for path in SHIPPED_FOLDER.glob("*.keras"))
-
-
-def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
-    """The `.keras` file of a shipped model (by name, for a scale; 2 by default), of a path, or of a training run's folder.
-
-    A run's folder stands for the best weights of its latest stage. `UserError` if there is no such model.
-    """
-    path = pathlib.Path(name_or_path)
-    if scale is not None and scale not in SCALES:
-        raise UserError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
-    if path.is_file():
-        return path
-    if path.is_dir():
-        for candidate in (path / "best.keras", *(path / stage / "best.keras" for stage in ("joint", "sr", "car"))):
-            if candidate.is_file():
-                return candidate
-        raise UserError(f"no best.keras in {name_or_path!r} or its stage folders: has the run validated once?")
-    shipped = SHIPPED_FOLDER / f"{name_or_path}_x{scale or 2}.keras"
-    if shipped.is_file():
-        return shipped
-    others = [name for name in shipped_names() if name.rpartition("_x")[0] == name_or_path]
-    if others:
-        raise UserError(f"{name_or_path!r} has no weights for scale {scale}: there are {', '.join(others)}")
-    raise UserError(f"no model {name_or_path!r}: give a .keras file or one of {', '.join(shipped_names()) or 'none'}")
-
-
-def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The model card of a `.keras` file; `UserError` if it is missing or no card."""
-    beside = card_path(path)
-    try:
-        card = json.loads(beside.read_text(encoding="utf-8"))
-        ModelConfig.from_json(card["config"])
-        str(card["name"] + card["sha256"])
-    except FileNotFoundError:
-        raise UserError(f"no model card {str(beside)!r} beside the weights: copy both files together") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{str(beside)!r} is not a model card: {error!r}") from None
-    return card
-
-
-def config_of(name_or_path: str, scale: int | None = None) -> ModelConfig:
-    """The sizes of a model, without loading its weights; arguments and errors as in `load`."""
-    return ModelConfig.from_json(read_card(find(name_or_path, scale))["config"])
 
 
 def load(name_or_path: str, scale: int | None = None, allow_partial: bool = False) -> TrainedModel:

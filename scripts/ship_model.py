@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from absl import app, flags
 
-from jpegsr import weights
+from jpegsr import model_files
 from jpegsr.config import STAGE_NAMES
 from jpegsr.images import write_text
 
@@ -32,9 +32,11 @@ flags.DEFINE_string("scores", None, "results.json of an evaluation of the shippe
 
 
 def stages_done(run: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Steps, hours and settings of each stage of a run, from its last checkpoint."""
+    """Steps, hours and settings of each stage of a run, from its last checkpoint; a run may start with a later stage."""
     done = {}
     for stage in STAGE_NAMES:
+        if not (run / stage).is_dir():
+            continue
         checkpoint = tf.train.latest_checkpoint(str(run / stage / "checkpoints"))
         reader = tf.train.load_checkpoint(checkpoint)
         seconds = float(reader.get_tensor("seconds/.ATTRIBUTES/VARIABLE_VALUE"))
@@ -49,9 +51,9 @@ def stages_done(run: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def ship(run: pathlib.Path) -> pathlib.Path:
     """Copy the joint weights of a run and write their card."""
-    source = weights.find(str(run))
-    card = weights.read_card(source)
-    target = weights.SHIPPED_FOLDER / f"{FLAGS.name}_x{card['config']['scale']}.keras"
+    source = model_files.find(str(run))
+    card = model_files.read_card(source)
+    target = model_files.SHIPPED_FOLDER / f"{FLAGS.name}_x{card['config']['scale']}.keras"
     target.parent.mkdir(exist_ok=True)
     data = {**card["training"]["data"]}
     # Folders are named, not located: the paths are those of the machine it was trained on.
@@ -70,22 +72,22 @@ def ship(run: pathlib.Path) -> pathlib.Path:
         "sha256": card["sha256"],
     }
     shutil.copyfile(source, target)
-    write_text(weights.card_path(target), json.dumps(card, indent=2) + "\n")
+    write_text(model_files.card_path(target), json.dumps(card, indent=2) + "\n")
     return target
 
 
 def add_scores(target: pathlib.Path) -> None:
     """Put the averages of an evaluation of this very file into its card."""
     results = json.loads(pathlib.Path(FLAGS.scores).read_text())
-    card = weights.read_card(target)
+    card = model_files.read_card(target)
     if results["models"][FLAGS.name]["sha256"] != card["sha256"]:
         sys.exit("the scores are not those of the shipped file")
     card["scores"] = {"command": results["command"], "commit": results["commit"], "averages": results["averages"]}
-    write_text(weights.card_path(target), json.dumps(card, indent=2) + "\n")
+    write_text(model_files.card_path(target), json.dumps(card, indent=2) + "\n")
 
 
 def main(_: list[str]) -> None:
-    target = ship(pathlib.Path(FLAGS.run)) if FLAGS.run else weights.find(FLAGS.name, FLAGS.scale)
+    target = ship(pathlib.Path(FLAGS.run)) if FLAGS.run else model_files.find(FLAGS.name, FLAGS.scale)
     if FLAGS.scores:
         add_scores(target)
     print(target)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from conftest import TINY_FLAGS, run_python
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jpegsr import models, stages, training, weights
+from jpegsr import model_files, models, stages, training, weights
 from jpegsr.cli.main import main
 from jpegsr.config import MODEL_PRESETS, RunConfig, TrainingConfig, training_preset
 from jpegsr.data import Patch, PatchSampler
@@ -346,7 +346,7 @@ def test_whole_path(tiny_run, photo_folder, jpeg_file, tmp_path):
     assert main(["evaluate", *arguments]) == 0
     report = json.loads((scores / "results.json").read_text())
     trained = weights.load(str(tiny_run))
-    assert report["models"][trained.name]["sha256"] == weights.sha256(tiny_run / "joint" / "best.keras")
+    assert report["models"][trained.name]["sha256"] == model_files.sha256(tiny_run / "joint" / "best.keras")
     rows = [line.split(",") for line in (scores / "results.csv").read_text().splitlines()]
     header, rows = rows[0], rows[1:]
     assert len(rows) == 9 * 2 * 2

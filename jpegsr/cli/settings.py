@@ -1,6 +1,7 @@
 """Flags made from the fields of a settings dataclass, so that a setting is written down once."""
 
 import dataclasses
+import math
 import typing
 from typing import Any
 
@@ -72,3 +73,20 @@ def parse_range(name: str, value: str) -> tuple[int, int]:
     low, dash, high = value.partition("-")
     low_high = parse_integers(name, [low, high if dash else low])
     return low_high[0], low_high[1]
+
+
+def parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
+    """`LOCATION@WEIGHT` for all, or `LOCATION` for all: then the weight is 0, for "as many as it has pictures"."""
+    if not values:
+        raise UserError("name training pictures with --data=FOLDER or --data=tfds:NAME")
+    sources = []
+    for value in values:
+        location, _, weight = value.rpartition("@")
+        try:
+            sources.append((location, float(weight)))
+        except ValueError:  # no weight, or a path with an @ in it
+            sources.append((value, 0.0))
+    weights = [weight for _, weight in sources]
+    if not all(0 < weight < math.inf for weight in weights) and any(weights):
+        raise UserError(f"--data={','.join(values)}: give all sources a weight above zero, as in a@2,b@1, or none")
+    return tuple(sources)

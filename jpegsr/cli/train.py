@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import math
 import os
 
 from absl import flags
@@ -46,30 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """There are no positional arguments."""
 
 
-def _parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
-    """`LOCATION@WEIGHT` for all, or `LOCATION` for all: then the weight is 0, for "as many as it has pictures"."""
-    if not values:
-        raise UserError("name training pictures with --data=FOLDER or --data=tfds:NAME")
-    sources = []
-    for value in values:
-        location, _, weight = value.rpartition("@")
-        try:
-            sources.append((location, float(weight)))
-        except ValueError:  # no weight, or a path with an @ in it
-            sources.append((value, 0.0))
-    weights = [weight for _, weight in sources]
-    if not all(0 < weight < math.inf for weight in weights) and any(weights):
-        raise UserError(f"--data={','.join(values)}: give all sources a weight above zero, as in a@2,b@1, or none")
-    return tuple(sources)
-
-
 def read_config() -> TrainingConfig:
     """The preset with what the flags change."""
     preset = training_preset(FLAGS.preset)
     data = settings.override(FLAGS, preset.data)
     return TrainingConfig(
         model=dataclasses.replace(preset.model, scale=preset.model.scale if FLAGS.scale is None else FLAGS.scale),
-        data=dataclasses.replace(data, sources=_parse_sources(FLAGS.data)),
+        data=dataclasses.replace(data, sources=settings.parse_sources(FLAGS.data)),
         stage=settings.override(FLAGS, preset.stage),
         run=settings.override(FLAGS, preset.run),
     )
