@@ -1,31 +1,23 @@
-"""jpegsr: small, blocky JPEGs in, clean pictures at 2, 3 or 4 times the size out.
+"""jpegsr: small, blocky JPEGs in, clean pictures at 1, 2, 3 or 4 times the size out.
 
-`jpegsr.enhance(image)` is the short way; the modules are the long one. Importing this package imports neither TensorFlow
-nor NumPy: they load when first needed.
+`jpegsr.enhance(image)` is the short way, `jpegsr.Enhancer` the one with choices; the modules are the long one. Importing this
+package imports neither TensorFlow nor NumPy: they load when first needed.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jpegsr.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from jpegsr.enhancement import Enhancer, enhance
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "enhance"]
+__all__ = ["Enhancer", "UserError", "__version__", "enhance"]
 
 
-def enhance(image: "np.ndarray", scale: int | None = None, model: str = "base") -> "np.ndarray":
-    """Remove the compression artifacts of a picture and enlarge it; see `jpegsr.enhancement.enhance`.
+def __getattr__(name: str) -> Any:
+    if name in ("Enhancer", "enhance"):
+        from jpegsr import enhancement
 
-    Args:
-      image: uint8 `[H, W, 3]` (sRGB) or `[H, W]` (gray), levels 0-255.
-      scale: 2, 3 or 4; by default that of the model.
-      model: a shipped name, a `.keras` file, or the folder of a training run.
-
-    Returns:
-      uint8 `[scale * H, scale * W, 3]`, or `[scale * H, scale * W]` for gray.
-    """
-    from jpegsr import enhancement
-
-    return enhancement.enhance(image, scale, model)
+        return getattr(enhancement, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

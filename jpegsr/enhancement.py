@@ -1,71 +1,178 @@
-"""Pictures and files, end to end: load a model once, enhance arrays and photos with it."""
+"""Pictures and photos, end to end: load a model once, enhance arrays, Pillow images and files with it."""
 
 import functools
+import math
 import os
-import pathlib
-from collections.abc import Callable
 
 import numpy as np
+import psutil
+from PIL import Image
 
-from jpegsr import images, inference, runtimes, weights
+from jpegsr import inference, model_files, photos, runtimes, transparency
+from jpegsr.errors import UserError
+from jpegsr.photos import Photo
+
+# Memory for a tile in the network; larger tiles lose less to their overlap, but hardly so beyond this.
+_TILE_MEMORY = 400_000_000
+_SMALLEST_TILE = 128
+_PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def enhancer(trained: weights.TrainedModel) -> Callable[[np.ndarray], np.ndarray]:
-    """A model as a function of pictures, with the arguments, results and errors of `enhance`. Thread-safe."""
-    network = runtimes.tensorflow_network(trained)
+class Enhancer:
+    """A model, loaded once, that removes compression artifacts from pictures and enlarges them.
 
-    def run(image: np.ndarray) -> np.ndarray:
-        image = np.asarray(image)
-        is_gray = image.ndim == 2
-        if image.dtype != np.uint8 or not (is_gray or (image.ndim == 3 and image.shape[2] == 3)) or image.size == 0:
-            raise ValueError(f"expected uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-        rgb = np.repeat(image[..., None], 3, axis=2) if is_gray else image
-        result = inference.apply(network, rgb, trained.config, trained.config.scale)
-        return np.rint(result.mean(axis=2)).astype(np.uint8) if is_gray else result
+    An instance may be used from several threads; one tile at a time is in the network, with all cores.
 
-    return run
+    Args:
+      model: a shipped name ("base"), a `.keras` file, or the folder of a training run.
+      scale: 2, 3 or 4; 1 restores without enlarging; by default what the model does (2 for shipped names).
+      runtime: "tensorflow" (float32), "openvino" or "litert" (int8), or "auto", the fastest one at hand.
+      strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is.
+      self_ensemble: average over the 8 flips and turns of the picture: 8 times slower, a little better.
+      tile_size: side of a tile in input pixels, overlap included; by default as the free memory allows.
+      device: "cpu" or "gpu"; by default what the runtime prefers.
+
+    Raises:
+      UserError: no such model, scale, runtime or device, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        model: str = "base",
+        scale: int | None = None,
+        runtime: str = "auto",
+        *,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+        tile_size: int | None = None,
+        device: str | None = None,
+    ):
+        if not 0 <= strength <= 1:
+            raise UserError(f"strength {strength} is not between 0 and 1")
+        if tile_size is not None and tile_size < _SMALLEST_TILE:
+            raise UserError(f"tile_size {tile_size} is below {_SMALLEST_TILE}: smaller tiles are all overlap")
+        self.network = runtimes.load(model, scale, runtime, device)
+        self._tile_size = tile_size
+        run = self.network.run
+
+        def run_with_strength(pixels: np.ndarray) -> np.ndarray:
+            return run(pixels, strength)
+
+        self._run = inference.self_ensemble(run_with_strength) if self_ensemble else run_with_strength
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the result is."""
+        return self.network.scale
+
+    def enhance(
+        self, picture: np.ndarray | Image.Image | str | os.PathLike[str], progress: inference.Progress | None = None
+    ) -> np.ndarray | Image.Image:
+        """Enhance one picture.
+
+        Args:
+          picture: an array, uint8 or uint16, sRGB `[H, W, 3]` or gray `[H, W]`, or with opacity as the last channel,
+            `[H, W, 4]` or `[H, W, 2]`; a Pillow image; or the path of a photo.
+          progress: called with (tiles done, tiles in all) in this thread; what it raises ends the work.
+
+        Returns:
+          An array of the same type and channels, `[scale * H, scale * W, ...]`; for a Pillow image a Pillow image; for a
+          path the upright picture in sRGB as an array `[scale * H, scale * W, C]`, C as above.
+
+        Raises:
+          UserError: the photo cannot be read.
+          ValueError: the array has another type or shape.
+        """
+        if isinstance(picture, Image.Image):
+            return self._enhance_pillow(picture, progress)
+        if isinstance(picture, str | os.PathLike):
+            return _joined(self.enhance_photo(photos.read(picture), progress))
+        array = np.asarray(picture)
+        channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+        if array.dtype not in (np.uint8, np.uint16) or channels not in (1, 2, 3, 4) or array.size == 0:
+            raise ValueError(
+                f"expected uint8 or uint16 [H, W], [H, W, 3], or with alpha [H, W, 2] or [H, W, 4], "
+                f"got {array.dtype} {list(array.shape)}"
+            )
+        result = _joined(self.enhance_photo(_split(array.reshape(*array.shape[:2], channels)), progress))
+        return result[..., 0] if array.ndim == 2 else result
+
+    def _enhance_pillow(self, image: Image.Image, progress: inference.Progress | None) -> Image.Image:
+        if image.mode == "I;16":
+            return Image.fromarray(self.enhance(np.asarray(image), progress))  # type: ignore[arg-type]
+        if image.mode not in _PILLOW_MODES.values():
+            image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+        result = Image.fromarray(self.enhance(np.asarray(image), progress))  # type: ignore[arg-type]
+        result.info.update({key: value for key, value in image.info.items() if key in ("icc_profile", "dpi")})
+        return result
+
+    def enhance_photo(self, photo: Photo, progress: inference.Progress | None = None) -> Photo:
+        """Enhance a decoded photo; arguments and errors as in `enhance`."""
+        pixels = photo.pixels
+        if photo.alpha is not None:
+            pixels = transparency.fill_transparent(pixels, photo.alpha)
+        is_colourless = pixels.shape[2] == 3 and _is_colourless(pixels)
+        # A gray picture that is stored in three channels must not get a tint.
+        source = np.ascontiguousarray(pixels[..., :1]) if is_colourless else pixels
+        result = inference.apply(self._run, source, self._tiling(), progress)
+        if is_colourless:
+            result = np.repeat(result, 3, axis=2)
+        return Photo(result, None if photo.alpha is None else transparency.enlarge_alpha(photo.alpha, self.scale))
+
+    def _tiling(self) -> inference.Tiling:
+        if self._tile_size:
+            max_tile_pixels = self._tile_size**2
+        else:
+            memory = min(_TILE_MEMORY, psutil.virtual_memory().available // 4)
+            max_tile_pixels = max(memory // self.network.bytes_per_pixel, _SMALLEST_TILE**2)
+        return inference.Tiling(self.scale, self.network.overlap, self.network.alignment, max_tile_pixels)
+
+    def num_tiles(self, height: int, width: int) -> int:
+        """How many tiles a picture of this size takes, with the memory that is free now."""
+        return math.prod(len(cuts.starts) for cuts in self._tiling().shape(height, width))
+
+
+def _is_colourless(pixels: np.ndarray) -> bool:
+    """Whether red, green and blue agree everywhere; answered from the first rows for nearly all colour photos."""
+    return all(
+        bool((pixels[rows, :, :1] == pixels[rows, :, 1:]).all())
+        for rows in (slice(start, start + 64) for start in range(0, len(pixels), 64))
+    )
+
+
+def _split(array: np.ndarray) -> Photo:
+    """`[H, W, 1-4]` -> colour and opacity."""
+    if array.shape[2] in (1, 3):
+        return Photo(array)
+    return Photo(np.ascontiguousarray(array[..., :-1]), np.ascontiguousarray(array[..., -1:]))
+
+
+def _joined(photo: Photo) -> np.ndarray:
+    return photo.pixels if photo.alpha is None else np.concatenate([photo.pixels, photo.alpha], axis=2)
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_enhancer(path: str, scale: int | None, _checksum: str) -> Callable[[np.ndarray], np.ndarray]:
-    return enhancer(weights.load(path, scale))
+def _cached_enhancer(path: str, scale: int | None, _checksum: str) -> Enhancer:
+    return Enhancer(path, scale)
 
 
 def enhance(image: np.ndarray, scale: int | None = None, model: str = "base") -> np.ndarray:
-    """Remove the compression artifacts of a picture and enlarge it.
+    """Remove the compression artifacts of a picture and enlarge it, as `Enhancer` does with its defaults.
 
     The four models used last stay loaded; one whose file changes, because it is still in training, is loaded again.
 
     Args:
-      image: uint8 `[H, W, 3]` (sRGB) or `[H, W]` (gray), levels 0-255.
-      scale: 2, 3 or 4; by default that of the model.
+      image: uint8 or uint16, sRGB `[H, W, 3]` or gray `[H, W]`; with opacity `[H, W, 4]` or `[H, W, 2]`.
+      scale: 1 (restore only), 2, 3 or 4; by default that of the model.
       model: a shipped name, a `.keras` file, or the folder of a training run.
 
     Returns:
-      uint8 `[scale * H, scale * W, 3]`, or `[scale * H, scale * W]` for gray.
+      The same type and channels, `[scale * H, scale * W, ...]`.
 
     Raises:
       UserError: no such model, or none for that scale.
-      ValueError: the array is not uint8 of one of these shapes.
+      ValueError: the array is not of one of these types and shapes.
     """
-    path = weights.find(model, scale)
-    return _cached_enhancer(str(path), scale, weights.read_card(path)["sha256"])(image)
-
-
-def enhance_file(
-    input_path: str | os.PathLike[str], output_path: str | os.PathLike[str], scale: int | None = None, model: str = "base"
-) -> tuple[int, int]:
-    """Enhance one photo file into another, whose suffix decides the format; gray stays gray.
-
-    Returns:
-      (height, width) of the result.
-    """
-    images.check_suffix(output_path)
-    picture = images.read_rgb(input_path)
-    if images.is_gray(input_path):
-        picture = np.ascontiguousarray(picture[..., 0])
-    # Before the work, not after it.
-    images.require_writable(pathlib.Path(output_path).absolute().parent)
-    result = enhance(picture, scale, model)
-    images.write_image(output_path, result)
-    return result.shape[0], result.shape[1]
+    path = model_files.find(model, None if scale == 1 else scale)
+    enhancer = _cached_enhancer(str(path), scale, model_files.read_card(path)["sha256"])
+    return enhancer.enhance(np.asarray(image))  # type: ignore[return-value]

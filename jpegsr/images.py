@@ -1,13 +1,16 @@
 """File <-> picture. Pictures are uint8 arrays `[H, W, 3]`, in sRGB, upright."""
 
 import contextlib
+import glob
 import os
 import pathlib
+import platform
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
+import psutil
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jpegsr.errors import UserError
@@ -75,12 +78,16 @@ def read_rgb(source: Source, name: str | None = None) -> np.ndarray:
 def written_beside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """A temporary path next to `path` that takes its place once the block has ended without an error.
 
-    So nothing half-written ever stands under the final name. `UserError` if the folder cannot be written.
+    So nothing half-written ever stands under the final name. What a killed process left behind on its way to the same name
+    is removed. `UserError` if the folder cannot be written.
     """
     target = pathlib.Path(path)
+    # Hidden, and telling whose it is; long names are cut, as the whole has to stay below 255 bytes.
+    prefix = f".{target.stem[:50]}.{platform.node()}-"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+        _remove_leftovers(target.parent, prefix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{prefix}{os.getpid()}-", suffix=target.suffix)
     except OSError as error:
         raise UserError(f"cannot write to folder {str(target.parent)!r}: {error.strerror}") from None
     os.close(handle)
@@ -94,6 +101,14 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: pathlib.Path, prefix: str) -> None:
+    """Delete the temporary files with this prefix whose process has ended."""
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        owner = path.name.removeprefix(prefix).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            path.unlink(missing_ok=True)
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:

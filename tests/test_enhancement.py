@@ -1,5 +1,7 @@
+import concurrent.futures
 import dataclasses
-import stat
+import json
+import shutil
 
 import keras
 import numpy as np
@@ -9,30 +11,238 @@ from PIL import Image
 from test_models import randomised
 
 import jpegsr
-from jpegsr import degradation, enhancement, images, inference, metrics, models, runtimes, weights
+from jpegsr import degradation, images, inference, metrics, model_files, models, runtimes, weights
+from jpegsr.cli.main import main
 from jpegsr.config import MODEL_PRESETS
+from jpegsr.enhancement import Enhancer
 from jpegsr.errors import UserError
 from jpegsr.pixels import to_levels, to_unit
 
 
 @pytest.fixture(scope="module")
-def random_model() -> weights.TrainedModel:
+def random_model(tmp_path_factory) -> str:
     """Unlike a barely trained network, random weights show every mistake at a tile's edge."""
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(MODEL_PRESETS["tiny"], scale=3, car_stride=2)
-    return weights.TrainedModel(randomised(models.build_joint(config)), config, {"name": "random"}, None)
+    path = tmp_path_factory.mktemp("model") / "random.keras"
+    weights.save(path, randomised(models.build_joint(config)), config, {"name": "random"})
+    return str(path)
 
 
-@pytest.mark.parametrize("tile_size", [16, 37, 64])
-@pytest.mark.parametrize("size", [(96, 131), (33, 16), (1, 7)])
-def test_tiles_equal_a_single_pass(random_model, photo, size, tile_size):
-    network = runtimes.tensorflow_network(random_model)
+@pytest.mark.parametrize("max_tile_pixels", [24**2, 37**2, 64**2])
+@pytest.mark.parametrize("size", [(96, 131), (33, 16), (1, 7), (131, 97)])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_tiles_equal_a_single_pass(random_model, photo, size, max_tile_pixels, scale):
+    network = runtimes.load(random_model, scale, "tensorflow")
     picture = np.ascontiguousarray(photo[: size[0], : size[1]])
-    whole = inference.apply(network, picture, random_model.config, 3, tile_size=1000)
-    tiled = inference.apply(network, picture, random_model.config, 3, tile_size=tile_size)
-    assert whole.shape == (3 * size[0], 3 * size[1], 3)
+
+    def run(pixels):
+        return network.run(pixels, 0.8)
+
+    tiling = inference.Tiling(scale, network.overlap, network.alignment, max_tile_pixels)
+    whole = np.asarray(to_levels(run(to_unit(picture[None]))[0]))
+    tiled = inference.apply(run, picture, tiling)
+    assert whole.shape == (scale * size[0], scale * size[1], 3)
     assert np.abs(whole.astype(int) - tiled).max() <= 1  # float sums differ in order, not in terms
     assert (whole != tiled).mean() < 1e-3
+
+
+@pytest.mark.parametrize("alignment", [1, 2, 4])
+@pytest.mark.parametrize("size", [100, 101, 103, 1000, 6001])
+def test_cuts_cover_an_axis_with_tiles_of_one_length(size, alignment):
+    overlap, max_length = 13, 80
+    cuts = inference.cut(size, max_length, overlap, alignment)
+    assert cuts.length <= max_length
+    assert cuts.borders[0] == 0
+    assert cuts.borders[-1] == size
+    assert cuts.starts[-1] + cuts.length == size
+    for start, first, last in zip(cuts.starts, cuts.borders[:-1], cuts.borders[1:], strict=True):
+        assert start % alignment == 0
+        assert start == 0 or first - start >= overlap
+        assert start + cuts.length == size or start + cuts.length - last >= overlap
+
+
+def test_shipped_base_in_tiles_equals_a_single_pass(photo):
+    """The real overlap of the real weights: within one level, on the runtime that users get by default and on TensorFlow."""
+    for runtime in ("tensorflow", "openvino"):
+        whole = Enhancer("base", 2, runtime, tile_size=2000).enhance(photo)
+        enhancer = Enhancer("base", 2, runtime, tile_size=150)
+        assert enhancer.num_tiles(*photo.shape[:2]) >= 10
+        difference = np.abs(whole.astype(int) - enhancer.enhance(photo))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+
+
+def test_progress_counts_tiles_and_may_stop_the_work(photo):
+    enhancer = Enhancer("base", runtime="openvino", tile_size=150)
+    seen = []
+    enhancer.enhance(photo[:100], lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(seen)) for i in range(len(seen))]
+    assert len(seen) > 2
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        enhancer.enhance(photo, stop)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_int8_is_close_to_float32(photo, runtime, scale):
+    compressed = degradation.jpeg(photo[:120, :160], 30)
+    exact = Enhancer("base", scale, "tensorflow").enhance(compressed)
+    fast = Enhancer("base", scale, runtime).enhance(compressed)
+    assert fast.shape == (120 * scale, 160 * scale, 3)
+    assert 40 < metrics.psnr(exact, fast) < 90
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "openvino", "litert"])
+def test_strength_goes_from_nothing_to_all(photo, runtime):
+    compressed = degradation.jpeg(photo[:64, :64], 10)
+    off, half, full = (
+        Enhancer("base", 1, runtime, strength=strength).enhance(compressed).astype(int) for strength in (0.0, 0.5, 1.0)
+    )
+    # LiteRT rounds the input to its own 8 bits.
+    assert np.abs(off - compressed).max() <= (1 if runtime == "litert" else 0)
+    assert np.abs(full - compressed).mean() > 2
+    assert np.abs((half - compressed) - (full - compressed) / 2).mean() < 1  # rounding, and what clipping cut off
+    enlarged = [Enhancer("base", 2, runtime, strength=strength).enhance(compressed) for strength in (0.0, 1.0)]
+    original = degradation.upscale_bicubic(photo[:64, :64], 2)
+    assert metrics.psnr(original, enlarged[1]) > metrics.psnr(original, enlarged[0]) + 0.5
+
+
+def test_self_ensemble_turns_back_what_it_turned(photo):
+    picture = np.ascontiguousarray(photo[:40, :60])
+    tiling = inference.Tiling(1, 4)
+    same = inference.apply(inference.self_ensemble(lambda pixels: pixels), picture, tiling)
+    np.testing.assert_array_equal(same, picture)
+    blank = np.zeros((32, 32, 3), np.uint8)
+    ramp = inference.self_ensemble(lambda pixels: pixels + np.linspace(0, 1, 32, dtype=np.float32)[None, None, :, None])
+    assert np.unique(inference.apply(ramp, blank, tiling)).tolist() in ([127], [128], [127, 128])
+
+
+def test_self_ensemble_of_the_shipped_model_is_no_worse(photo):
+    original = np.ascontiguousarray(photo[:160, :240])
+    compressed = degradation.jpeg(degradation.downscale(original, 2), 20)
+    plain = Enhancer("base", runtime="openvino").enhance(compressed)
+    averaged = Enhancer("base", runtime="openvino", self_ensemble=True).enhance(compressed)
+    assert metrics.psnr(original, averaged) > metrics.psnr(original, plain)
+
+
+def test_threads_share_an_enhancer(photo):
+    enhancer = Enhancer("base", runtime="openvino", tile_size=128)
+    pictures = [np.ascontiguousarray(photo[i * 20 : i * 20 + 90 + i, :200]) for i in range(8)]
+    alone = [enhancer.enhance(picture) for picture in pictures]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for expected, result in zip(alone, pool.map(enhancer.enhance, pictures), strict=True):
+            np.testing.assert_array_equal(expected, result)
+
+
+def test_no_edge_of_a_transparent_picture_has_a_fringe():
+    """A red disc; black, then green, where nothing shows: neither may be seen in the result, over any background."""
+    rows, columns = np.mgrid[:80, :80]
+    alpha = np.clip((30 - np.hypot(rows - 40, columns - 40)) * 128 + 128, 0, 255).astype(np.uint8)
+    results = []
+    for hidden in ((0, 0, 0), (0, 255, 0)):
+        picture = np.full((80, 80, 4), (200, 30, 30, 0), np.uint8)
+        picture[..., 3] = alpha
+        picture[alpha == 0, :3] = hidden
+        results.append(Enhancer("base", runtime="openvino").enhance(picture).astype(float))
+    np.testing.assert_array_equal(results[0], results[1])
+    visible = results[0][results[0][..., 3] > 0]
+    assert np.abs(visible[:, :3] - (200, 30, 30)).max() < 25
+    assert results[0][0, 0, 3] == 0
+    assert results[0][80, 80, 3] == 255
+
+
+def test_pillow_images_and_paths(photo, tmp_path):
+    enhancer = Enhancer("base", runtime="openvino")
+    small = np.ascontiguousarray(photo[:30, :40])
+    array = enhancer.enhance(small)
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"):
+        image = Image.fromarray(small)
+        image = Image.fromarray(small[..., 0].astype(np.uint16) * 256) if mode == "I;16" else image.convert(mode)
+        result = enhancer.enhance(image)
+        assert result.size == (80, 60)
+        assert result.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
+    np.testing.assert_array_equal(np.asarray(enhancer.enhance(Image.fromarray(small))), array)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    np.testing.assert_array_equal(enhancer.enhance(tmp_path / "small.png"), array)
+    deep = enhancer.enhance(small.astype(np.uint16) * 257)
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 257 - array).max() <= 0.51
+    assert len(np.unique(deep)) > 1000  # finer than 8 bits
+
+
+def test_colourless_pictures_get_no_tint(photo):
+    gray = np.repeat(degradation.jpeg(photo[:60, :80, :1], 10), 3, axis=2)
+    result = Enhancer("base", runtime="openvino").enhance(gray)
+    assert (result[..., :1] == result).all()
+    np.testing.assert_array_equal(result[..., 0], Enhancer("base", runtime="openvino").enhance(gray[..., 0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"strength": 1.5}, "strength"),
+        ({"tile_size": 20}, "tile_size"),
+        ({"runtime": "vulkan"}, "no runtime 'vulkan'"),
+        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"device": "gpu", "runtime": "tensorflow"}, "finds no GPU"),
+        ({"device": "gpu", "runtime": "openvino"}, "finds no device 'gpu'"),
+        ({"device": "gpu", "runtime": "litert"}, "cpu alone"),
+        ({"scale": 5}, "scale 5"),
+        ({"model": "none_such"}, "no model"),
+    ],
+)
+def test_wrong_choices_are_user_errors(arguments, words):
+    with pytest.raises(UserError, match=words):
+        Enhancer(**arguments)
+
+
+def test_int8_files_must_belong_to_the_weights(random_model, tmp_path):
+    with pytest.raises(UserError, match=r"no int8 model for openvino .*`jpegsr quantize"):
+        Enhancer(random_model, runtime="openvino")
+    assert Enhancer(random_model).network.runtime == "tensorflow"
+    for path in model_files.SHIPPED_FOLDER.glob("base_x2.*"):
+        shutil.copy(path, tmp_path)
+    assert Enhancer(str(tmp_path / "base_x2.keras")).network.runtime == "openvino"
+    record = tmp_path / "base_x2.int8.json"
+    trained_from = json.loads(record.read_text())["weights_sha256"]
+    record.write_text(record.read_text().replace("weights_sha256", "other"))
+    with pytest.raises(UserError, match="damaged"):
+        Enhancer(str(tmp_path / "base_x2.keras"), runtime="litert")
+    record.write_text((model_files.SHIPPED_FOLDER / record.name).read_text().replace(trained_from, "0"))
+    with pytest.raises(UserError, match="other weights"):
+        Enhancer(str(tmp_path / "base_x2.keras"), runtime="openvino")
+    shutil.copy(model_files.SHIPPED_FOLDER / record.name, tmp_path)
+    (tmp_path / "base_x2.int8.bin").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"int8 model beside .* is damaged"):
+        Enhancer(str(tmp_path / "base_x2.keras"), runtime="openvino")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_shipped_int8_files_lose_little(scale):
+    """What `jpegsr quantize` measured for the weights in the package: at most 0.05 dB at quality 10-40."""
+    record = json.loads((model_files.SHIPPED_FOLDER / f"base_x{scale}.int8.json").read_text())
+    card = model_files.read_card(model_files.find("base", scale))
+    assert record["weights_sha256"] == card["sha256"]
+    scores = record["validation_psnr"]
+    for runtime in ("openvino", "litert"):
+        for quality in (10, 20, 30, 40):
+            assert scores[runtime][f"quality {quality}"] > scores["tensorflow"][f"quality {quality}"] - 0.05
+
+
+def test_quantize_makes_files_that_run(tiny_run, photo_folder, tmp_path, photo, capsys):
+    shutil.copytree(tiny_run / "joint", tmp_path / "joint", ignore=shutil.ignore_patterns("checkpoints"))
+    flags = [f"--data={photo_folder}", "--holdout_every=2", "--num_pictures=4"]
+    assert main(["quantize", f"--model={tmp_path}", *flags]) == 0
+    assert "openvino" in capsys.readouterr().out
+    compressed = degradation.jpeg(photo[:64, :64], 10)
+    exact = Enhancer(str(tmp_path), runtime="tensorflow").enhance(compressed)
+    for runtime in ("openvino", "litert"):
+        assert metrics.psnr(exact, Enhancer(str(tmp_path), runtime=runtime).enhance(compressed)) > 35
 
 
 def test_levels_round_and_clip():
@@ -56,34 +266,12 @@ def test_shipped_base_beats_bicubic_on_real_photos(quality, least_gain, of):
     assert np.mean(gains) > least_gain, gains
 
 
-def test_gray_stays_gray(photo, tiny_run, tmp_path):
-    gray = np.asarray(Image.fromarray(photo).convert("L"))[:60, :80]
-    result = jpegsr.enhance(gray, model=str(tiny_run))
-    assert result.shape == (120, 160)
-    Image.fromarray(gray).save(tmp_path / "gray.png")
-    assert enhancement.enhance_file(tmp_path / "gray.png", tmp_path / "out.png", model=str(tiny_run)) == (120, 160)
-    with Image.open(tmp_path / "out.png") as written:
-        assert written.mode == "L"
-        np.testing.assert_array_equal(np.asarray(written), result)
-
-
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3)), np.zeros((4, 4, 5), np.uint8), np.zeros((0, 4, 3), np.uint8), np.uint8(3)]
+)
 def test_other_arrays_are_refused(array, tiny_run):
-    with pytest.raises(ValueError, match="expected uint8"):
+    with pytest.raises(ValueError, match="expected uint8 or uint16"):
         jpegsr.enhance(array, model=str(tiny_run))
-
-
-def test_files_are_upright_and_have_ordinary_permissions(photo, tiny_run, tmp_path):
-    picture = Image.fromarray(photo[:40, :60])
-    exif = picture.getexif()
-    exif[0x0112] = 6  # orientation: turned by 90 degrees
-    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    enhancement.enhance_file(tmp_path / "turned.jpg", tmp_path / "out" / "upright.png", model=str(tiny_run))
-    with Image.open(tmp_path / "out" / "upright.png") as result:
-        assert result.size == (80, 120)
-    (tmp_path / "ordinary").touch()
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out" / "upright.png", tmp_path / "ordinary")]
-    assert modes[0] == modes[1]
 
 
 def test_a_model_in_training_is_loaded_anew(tiny_run, photo, tmp_path):

@@ -2,16 +2,13 @@
 
 import argparse
 import pathlib
-from typing import TYPE_CHECKING
+from typing import Any
 
 from absl import flags
 
 from jpegsr.cli.settings import parse_integers
 from jpegsr.config import SCALES
 from jpegsr.errors import UserError
-
-if TYPE_CHECKING:
-    from jpegsr.weights import TrainedModel
 
 DESCRIPTION = """Reduce and compress test pictures, restore them with each model, and score the results beside bicubic.
 
@@ -27,6 +24,10 @@ flags.DEFINE_integer("scale", 2, "reduce by this factor and enlarge by it again"
 flags.DEFINE_list("qualities", ["10", "20", "30", "40"], "JPEG qualities; 0 is uncompressed", flag_values=FLAGS)
 flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures, several separated by commas (required)", flag_values=FLAGS)
 flags.DEFINE_string("output_dir", None, "folder for the results (required)", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "runtime", "tensorflow", ["tensorflow", "openvino", "litert"], "what runs the models; see `enhance`", flag_values=FLAGS
+)
+flags.DEFINE_bool("self_ensemble", False, "average over 8 flips and turns of each picture", flag_values=FLAGS)
 flags.DEFINE_bool("contact_sheets", True, "draw a sheet per picture: original, JPEG, bicubic and models", flag_values=FLAGS)
 
 
@@ -46,13 +47,13 @@ def _parse_datasets(values: list[str] | None) -> dict[str, str]:
     return datasets
 
 
-def _label(trained: "list[tuple[str, TrainedModel]]") -> "dict[str, TrainedModel]":
-    """Models by the name that tables show: that of the card, or the argument where cards share a name."""
-    names = [model.name for _, model in trained]
-    labels = [argument if names.count(model.name) > 1 else model.name for argument, model in trained]
+def _label(cards: list[tuple[str, dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Models and their cards by the name that tables show: that of the card, or the argument where cards share a name."""
+    names = [card["name"] for _, card in cards]
+    labels = [argument if names.count(card["name"]) > 1 else card["name"] for argument, card in cards]
     if len({*labels, "bicubic"}) <= len(labels):
-        raise UserError(f"--model={','.join(argument for argument, _ in trained)} names a model twice, or one called bicubic")
-    return dict(zip(labels, (model for _, model in trained), strict=True))
+        raise UserError(f"--model={','.join(argument for argument, _ in cards)} names a model twice, or one called bicubic")
+    return dict(zip(labels, cards, strict=True))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,13 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"scale {FLAGS.scale} is not one of {', '.join(map(str, SCALES))}")
     if not FLAGS.output_dir:
         raise UserError("name the folder for the results with --output_dir")
-    load_tensorflow()
+    if FLAGS.runtime == "tensorflow":
+        load_tensorflow()
     from tqdm import tqdm
 
-    from jpegsr import enhancement, evaluation, images, reports, weights
+    from jpegsr import evaluation, images, model_files, reports
+    from jpegsr.enhancement import Enhancer
 
-    trained = _label([(argument, weights.load(argument, FLAGS.scale)) for argument in FLAGS.model])
-    methods = {name: enhancement.enhancer(model) for name, model in trained.items()}
+    cards = [(argument, model_files.read_card(model_files.find(argument, FLAGS.scale))) for argument in FLAGS.model]
+    models = _label(cards)
+    methods: dict[str, evaluation.Method] = {
+        name: Enhancer(argument, FLAGS.scale, FLAGS.runtime, self_ensemble=FLAGS.self_ensemble).enhance  # type: ignore[misc]
+        for name, (argument, _) in models.items()
+    }
     folder = pathlib.Path(FLAGS.output_dir)
     num_pictures = sum(len(evaluation.list_test_pictures(path, FLAGS.scale)) for path in datasets.values())
     images.require_writable(folder)
@@ -89,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
             sheet.add(comparison)
             if scores[-1].quality == qualities[-1]:
                 sheet.save(folder / f"{name}.png")
-    models = {name: {"sha256": model.checksum, "config": model.config.to_json()} for name, model in trained.items()}
-    origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), models)
+    described = {name: {"sha256": card["sha256"], "config": card["config"]} for name, (_, card) in models.items()}
+    origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), described)
     text = reports.markdown(scores, origin)
     reports.write_csv(folder / "results.csv", scores)
     reports.write_json(folder / "results.json", scores, origin)

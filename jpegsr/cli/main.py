@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -13,12 +14,14 @@ from absl import flags
 from absl.flags import argparse_flags
 
 import jpegsr
+from jpegsr.console import silenced_stderr
 from jpegsr.errors import UserError
 
 _SUBCOMMANDS = {
-    "enhance": "clean and enlarge a photo",
+    "enhance": "clean and enlarge photos",
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",
+    "quantize": "make the int8 files of a model for the fast CPU runtimes",
     "train": "train a model in three stages, or resume",
 }
 
@@ -60,6 +63,7 @@ def _show_messages() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    warnings.filterwarnings("ignore", module=r"(PIL|keras|tensorflow)\b")
 
 
 def _make_parser(arguments: list[str]) -> tuple[ModuleType | None, argparse.ArgumentParser]:
@@ -105,15 +109,8 @@ def load_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+    with silenced_stderr():
         importlib.import_module("tensorflow")
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 if __name__ == "__main__":

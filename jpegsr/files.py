@@ -1,0 +1,280 @@
+"""Photo files through `Enhancer`s: what to do with which file, and doing it for many, whatever happens to one of them."""
+
+import concurrent.futures
+import dataclasses
+import glob
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from jpegsr import model_files, photos
+from jpegsr.config import ModelConfig
+from jpegsr.enhancement import Enhancer
+from jpegsr.errors import UserError, first_line
+from jpegsr.photos import Photo
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is done to each file; all but the sizes and the last three as in `Enhancer`.
+
+    Attributes:
+      size: largest width and height of the result; proportions are kept.
+      longest_side: of the result, in pixels. At most one of `scale`, `size` and `longest_side` is set.
+      jpeg_quality: of results that are JPEGs.
+      max_pixels: larger inputs are refused.
+      overwrite: redo what is already there.
+    """
+
+    model: str = "base"
+    scale: int | None = None
+    size: tuple[int, int] | None = None
+    longest_side: int | None = None
+    runtime: str = "auto"
+    device: str | None = None
+    strength: float = 1.0
+    self_ensemble: bool = False
+    tile_size: int | None = None
+    jpeg_quality: int = 95
+    max_pixels: int = photos.DEFAULT_MAX_PIXELS
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.scale, self.size, self.longest_side)) > 1:
+            raise UserError("--scale, --size and --longest_side say the same thing: give one of them")
+        if min(self.size or (1,)) < 1 or (self.longest_side or 1) < 1:
+            raise UserError("--size and --longest_side are in pixels, above zero")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise UserError(f"--jpeg_quality={self.jpeg_quality} is not within 1-100")
+        if self.max_pixels < 1:
+            raise UserError(f"--max_pixels={self.max_pixels} is not above zero")
+
+    def scales(self) -> list[int]:
+        """The scales that the model offers, in rising order; `UserError` if there is no such model."""
+        path = model_files.find(self.model)
+        own = ModelConfig.from_json(model_files.read_card(path)["config"]).scale
+        return sorted({1, own, *model_files.shipped_scales(self.model)})
+
+    def default_scale(self) -> int:
+        """The scale of pictures for which no size is asked."""
+        if self.scale is None:
+            return ModelConfig.from_json(model_files.read_card(model_files.find(self.model))["config"]).scale
+        if self.scale not in (scales := self.scales()):
+            raise UserError(f"{self.model!r} has no weights for scale {self.scale}: there are {', '.join(map(str, scales))}")
+        return self.scale
+
+    def plan(self, height: int, width: int) -> tuple[int, int, int]:
+        """(network's scale, height, width of the result) for an input of this size.
+
+        The network enlarges at least as far as asked, where it can; the rest is resampled.
+        """
+        if self.size is None and self.longest_side is None:
+            scale = self.default_scale()
+            return scale, height * scale, width * scale
+        box = self.size or (self.longest_side, self.longest_side)
+        factor = min(box[0] / width, box[1] / height)  # type: ignore[operator]
+        scales = self.scales()
+        scale = next((scale for scale in scales if scale >= factor), scales[-1])
+        return scale, max(round(height * factor), 1), max(round(width * factor), 1)
+
+
+class Enhancers:
+    """The `Enhancer`s of some settings, one per scale, loaded when first needed. Thread-safe."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._by_scale: dict[int, Enhancer] = {}
+
+    def get(self, scale: int) -> Enhancer:
+        """The one for a scale; errors as in `Enhancer`."""
+        with self._lock:
+            if scale not in self._by_scale:
+                settings = self.settings
+                self._by_scale[scale] = Enhancer(
+                    settings.model,
+                    scale,
+                    settings.runtime,
+                    strength=settings.strength,
+                    self_ensemble=settings.self_ensemble,
+                    tile_size=settings.tile_size,
+                    device=settings.device,
+                )
+            return self._by_scale[scale]
+
+    def enhance(self, photo: Photo, progress: Callable[[int, int], None] | None = None) -> Photo:
+        """A photo at the size that the settings ask for."""
+        scale, height, width = self.settings.plan(*photo.pixels.shape[:2])
+        result = self.get(scale).enhance_photo(photo, progress)
+        if result.pixels.shape[:2] == (height, width):
+            return result
+        alpha = None if result.alpha is None else photos.resize(result.alpha, width, height)
+        return Photo(photos.resize(result.pixels, width, height), alpha)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A file to be made from another."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its status, the seconds it took and, if it failed, why."""
+
+    job: Job
+    status: Status
+    seconds: float = 0.0
+    error: str = ""
+
+
+def list_jobs(
+    arguments: Sequence[str], output_dir: str | None, suffix: str, name_ending: str
+) -> tuple[list[Job], list[Outcome]]:
+    """The files that arguments stand for, and where their results go.
+
+    Args:
+      arguments: files, folders (searched recursively; hidden files and folders are left out), or glob patterns.
+      output_dir: where results go; folders keep their structure below it. None: beside each photo.
+      suffix: of the results (".png").
+      name_ending: added to the names of results that stand beside their photo ("_x2").
+
+    Returns:
+      The jobs, and an outcome for each folder that could not be read.
+
+    Raises:
+      UserError: an argument stands for nothing, or folders are given without `output_dir`.
+    """
+    found: list[tuple[pathlib.Path, pathlib.Path]] = []  # (file, its path below the output folder)
+    failures: list[Outcome] = []
+    for argument in arguments:
+        path = pathlib.Path(argument)
+        if path.is_dir():
+            if output_dir is None:
+                raise UserError(f"{argument!r} is a folder: name one for the results with --output_dir")
+            below = [file for file in _walk(path, failures) if not file.is_relative_to(output_dir)]
+            if not below and not failures:
+                raise UserError(f"no picture in {argument!r}: looked for {', '.join(photos.SUFFIXES)} files")
+            found += [(file, file.relative_to(path)) for file in below]
+        elif not path.exists() and (matches := sorted(glob.glob(argument, recursive=True))):
+            files = [pathlib.Path(match) for match in matches if pathlib.Path(match).is_file()]
+            found += [(file, pathlib.Path(file.name)) for file in files]
+        elif path.exists():
+            found.append((path, pathlib.Path(path.name)))
+        else:
+            raise UserError(f"no file {argument!r}")
+    return _place(list(dict.fromkeys(found)), output_dir, suffix, name_ending), failures
+
+
+def _walk(folder: pathlib.Path, failures: list[Outcome]) -> list[pathlib.Path]:
+    """The picture files below a folder, in order."""
+    files = []
+
+    def failed(error: OSError) -> None:
+        place = pathlib.Path(error.filename)
+        failures.append(
+            Outcome(Job(place, pathlib.Path()), "failed", error=f"cannot read folder {str(place)!r}: {error.strerror}")
+        )
+
+    for parent, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [
+            pathlib.Path(parent, name)
+            for name in sorted(names)
+            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in photos.SUFFIXES
+        ]
+    return files
+
+
+def _place(found: list[tuple[pathlib.Path, pathlib.Path]], output_dir: str | None, suffix: str, name_ending: str) -> list[Job]:
+    """Targets, told apart by the whole name of the photo where two photos differ in nothing but their suffix."""
+    if output_dir is None:
+        return [Job(source, source.with_name(f"{source.stem}{name_ending}{suffix}")) for source, _ in found]
+    targets = [pathlib.Path(output_dir, relative).with_suffix(suffix) for _, relative in found]
+    taken = {target: targets.count(target) for target in targets} if len(set(targets)) < len(targets) else {}
+    jobs = []
+    for (source, relative), target in zip(found, targets, strict=True):
+        if taken.get(target, 1) > 1:
+            target = pathlib.Path(output_dir, f"{relative}{suffix}")
+        jobs.append(Job(source, target))
+    if len({job.target for job in jobs}) < len(jobs):
+        raise UserError("two photos of the same name would be written to one file: enhance their folders one by one")
+    return jobs
+
+
+class StoppedError(Exception):
+    """The work was called off."""
+
+
+def run_job(job: Job, enhancers: Enhancers, progress: Callable[[int, int], None] | None = None) -> Outcome:
+    """Do one job; whatever is wrong with its file becomes an outcome, never an exception."""
+    started = time.perf_counter()
+    settings = enhancers.settings
+    try:
+        if job.target.exists():
+            if job.source.exists() and os.path.samefile(job.source, job.target):
+                raise UserError(f"{str(job.source)!r} would be overwritten by its own result: choose another output")
+            if not settings.overwrite:
+                return Outcome(job, "skipped")
+        photo = photos.read(job.source, settings.max_pixels)
+        photos.write(job.target, enhancers.enhance(photo, progress), photo, settings.jpeg_quality)
+    except UserError as error:
+        return Outcome(job, "failed", time.perf_counter() - started, " ".join(str(error).split()))
+    except StoppedError:
+        raise
+    except MemoryError:
+        return Outcome(job, "failed", time.perf_counter() - started, f"{str(job.source)!r} does not fit into memory")
+    except Exception as error:  # a fault of ours or a library's: the other files go on, and the manifest tells
+        reason = f"{str(job.source)!r}: unexpected {type(error).__name__}: {first_line(error)}"
+        return Outcome(job, "failed", time.perf_counter() - started, reason)
+    return Outcome(job, "done", time.perf_counter() - started)
+
+
+def run_jobs(
+    jobs: Sequence[Job], enhancers: Enhancers, num_parallel: int, advance: Callable[[float], None]
+) -> Iterator[Outcome]:
+    """Do jobs, several at a time, so that decoding and encoding of some overlap with the network's work on others.
+
+    Args:
+      jobs: what to do.
+      enhancers: with the settings.
+      num_parallel: jobs at a time; each has its decoded input and output in memory.
+      advance: told by how many files, in fractions of tiles, the work has gone on; called from several threads.
+
+    Yields:
+      Outcomes in the order in which jobs end. Closing the generator, or Ctrl-C, calls off what is under way.
+    """
+    stop = threading.Event()
+
+    def work(job: Job) -> Outcome:
+        advanced = 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal advanced
+            if stop.is_set():
+                raise StoppedError
+            # The last twentieth stands for encoding.
+            advance(0.95 * done / total - advanced)
+            advanced = 0.95 * done / total
+
+        if stop.is_set():
+            raise StoppedError
+        outcome = run_job(job, enhancers, progress)
+        advance(1 - advanced)
+        return outcome
+
+    with concurrent.futures.ThreadPoolExecutor(num_parallel) as pool:
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(work, job) for job in jobs]):
+                yield future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
