@@ -19,8 +19,8 @@ import time
 import numpy as np
 import psutil
 from absl import app, flags
-from enhance_speed import make_photo
 from PIL import Image
+from sample_photo import make_photo
 
 from jpegsr import photos, reports
 from jpegsr.enhancement import Enhancer

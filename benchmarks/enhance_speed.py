@@ -16,9 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import numpy as np
 from absl import app, flags
-from PIL import Image
+from sample_photo import make_photo
 
 from jpegsr import photos, reports, runtimes
 from jpegsr.enhancement import Enhancer
@@ -28,17 +27,7 @@ from jpegsr.pixels import to_unit
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "how often to run each; the medians count")
 flags.DEFINE_string("output", None, "JSON file to write")
-SAMPLE = pathlib.Path(__file__).parent.parent / "samples" / "coffee.jpg"
 RUNTIMES = ("tensorflow", "openvino", "litert")
-
-
-def make_photo(path: pathlib.Path, side: int = 1000) -> None:
-    """A picture with the statistics of a photo at this size: the sample, mirrored side by side, not enlarged."""
-    sample = np.asarray(Image.open(SAMPLE).convert("RGB"))
-    tile = np.concatenate([sample, sample[:, ::-1]], axis=1)
-    tile = np.concatenate([tile, tile[::-1]], axis=0)
-    repeats = [-(-side // length) for length in tile.shape[:2]]
-    Image.fromarray(np.tile(tile, (*repeats, 1))[:side, :side]).save(path, quality=75)
 
 
 def seconds(call: Callable[[], object]) -> float:

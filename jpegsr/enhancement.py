@@ -13,7 +13,7 @@ from jpegsr.errors import UserError
 from jpegsr.photos import Photo
 
 # Memory for a tile in the network; larger tiles lose less to their overlap, but hardly so beyond this.
-_TILE_MEMORY = 400_000_000
+_TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
 _PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
