@@ -1,5 +1,6 @@
 """Photo files through `Enhancer`s: what to do with which file, and doing it for many, whatever happens to one of them."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import glob
@@ -195,17 +196,27 @@ def _walk(folder: pathlib.Path, failures: list[Outcome]) -> list[pathlib.Path]:
 
 
 def _place(found: list[tuple[pathlib.Path, pathlib.Path]], output_dir: str | None, suffix: str, name_ending: str) -> list[Job]:
-    """Targets, told apart by the whole name of the photo where two photos differ in nothing but their suffix."""
-    if output_dir is None:
-        return [Job(source, source.with_name(f"{source.stem}{name_ending}{suffix}")) for source, _ in found]
-    targets = [pathlib.Path(output_dir, relative).with_suffix(suffix) for _, relative in found]
-    taken = {target: targets.count(target) for target in targets} if len(set(targets)) < len(targets) else {}
+    """Targets, told apart by the whole name of the photo where they would meet each other or a photo."""
+
+    def target(source: pathlib.Path, relative: pathlib.Path, name: str) -> pathlib.Path:
+        place = source.with_name(name) if output_dir is None else pathlib.Path(output_dir, relative).with_name(name)
+        return place.with_name(f"{name}{name_ending if output_dir is None else ''}{suffix}")
+
+    targets = [target(source, relative, source.stem) for source, relative in found]
+    if output_dir is None:  # results of an earlier run, met again by a pattern
+        places = {target(*item, name).absolute() for item in found for name in (item[0].stem, item[0].name)}
+        kept = [source.absolute() not in places for source, _ in found]
+        found = [item for item, is_kept in zip(found, kept, strict=True) if is_kept]
+        targets = [item for item, is_kept in zip(targets, kept, strict=True) if is_kept]
+    sources = {source.absolute() for source, _ in found}
+    counts = collections.Counter(targets)
     jobs = []
-    for (source, relative), target in zip(found, targets, strict=True):
-        if taken.get(target, 1) > 1:
-            target = pathlib.Path(output_dir, f"{relative}{suffix}")
-        jobs.append(Job(source, target))
-    if len({job.target for job in jobs}) < len(jobs):
+    for (source, relative), place in zip(found, targets, strict=True):
+        meets_another = place.absolute() in sources and place.absolute() != source.absolute()
+        jobs.append(Job(source, target(source, relative, source.name) if counts[place] > 1 or meets_another else place))
+    if len({job.target for job in jobs}) < len(jobs) or any(
+        job.target.absolute() in sources - {job.source.absolute()} for job in jobs
+    ):
         raise UserError("two photos of the same name would be written to one file: enhance their folders one by one")
     return jobs
 

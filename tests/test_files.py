@@ -80,6 +80,22 @@ def test_patterns_several_arguments_and_equal_names(album, tmp_path):
         files.list_jobs([str(album / "a.jpg"), str(shutil.copy(album / "a.jpg", tmp_path))], str(out), ".png", "")
 
 
+def test_no_photo_is_overwritten_by_the_result_of_another(tmp_path, photo, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        Image.fromarray(photo[:20, :30]).save(name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["enhance", "a.jpg", "a.png", "b.jpg", "--output_dir=.", "--overwrite", FAST]) == 0
+    assert written(tmp_path) == ["a.jpg", "a.jpg.png", "a.png", "a.png.png", "b.jpg", "b.png"]
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    for name in set(written(tmp_path)) - set(before):
+        (tmp_path / name).unlink()
+    # Beside the photos, and again with a pattern that meets the results.
+    for _ in range(2):
+        assert main(["enhance", "*.jpg", "a.png", "--format=jpeg", FAST]) == 0
+        assert written(tmp_path) == ["a.jpg", "a.jpg_x2.jpg", "a.png", "a.png_x2.jpg", "b.jpg", "b_x2.jpg"]
+
+
 def test_an_output_folder_inside_the_input_is_no_input(album):
     out = album / "out"
     assert main(["enhance", str(album), f"--output_dir={out}", FAST]) == 1
