@@ -10,10 +10,11 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
+from jpegsr import model_files
 from jpegsr.cli.main import main
 
 ROOT = pathlib.Path(__file__).parent.parent
-SUBCOMMANDS = ("enhance", "evaluate", "export", "train")
+SUBCOMMANDS = ("enhance", "evaluate", "export", "info", "quantize", "train")
 
 
 def error_line(capsys, arguments: list[str]) -> tuple[int, str]:
@@ -81,7 +82,9 @@ def test_train_py_is_jpegsr_train(capsys):
         (["evaluate", "--datasets=Set5=x", "--output_dir=y", "--qualities=10,200"], "200"),
         (["export", "--output_dir=y", "--model=none_such"], "no model 'none_such'"),
         (["export", "--output_dir=y", "--scale=9"], "scale 9 is not one of 2, 3, 4"),
-        (["export", "--output_dir=y", "--scale=4"], "no weights for scale 4: there are base_x2"),
+        (["quantize", "--data=x"], "--model"),
+        (["quantize", "--model=base", "--data=x", "--runtimes=onnx"], "'onnx'"),
+        (["info", "nothing.jpg"], "nothing.jpg"),
         (["export"], "--output_dir"),
     ],
 )
@@ -105,7 +108,7 @@ def test_enhance_refuses_what_is_no_picture(tmp_path, capsys):
     (tmp_path / "letter.jpg").write_text("Dear reader,")
     status, line = error_line(capsys, ["enhance", str(tmp_path / "letter.jpg"), "-o", str(tmp_path / "out.png")])
     assert status == 1
-    assert "letter.jpg' is not a picture" in line
+    assert "letter.jpg' is not a JPEG" in line
     assert [path.name for path in tmp_path.iterdir()] == ["letter.jpg"]
 
 
@@ -138,8 +141,15 @@ def test_evaluate_tells_models_of_one_name_apart(tiny_run, photo_folder, tmp_pat
     assert error_line(capsys, ["evaluate", f"--model={copy},{copy}", *arguments])[0] == 1
 
 
+def test_missing_scales_are_named(monkeypatch, tmp_path, capsys):
+    shutil.copy(model_files.find("base", 2), tmp_path)
+    shutil.copy(model_files.card_path(model_files.find("base", 2)), tmp_path)
+    monkeypatch.setattr(model_files, "SHIPPED_FOLDER", tmp_path)
+    assert "no weights for scale 4: there are base_x2" in error_line(capsys, ["export", "--output_dir=y", "--scale=4"])[1]
+
+
 def test_only_training_runs_on_jax(jpeg_file):
-    command = [sys.executable, "-m", "jpegsr.cli.main", "enhance", str(jpeg_file)]
+    command = [sys.executable, "-m", "jpegsr.cli.main", "enhance", str(jpeg_file), "--runtime=tensorflow"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "KERAS_BACKEND": "jax"})
     assert result.returncode == 1
     assert result.stderr.startswith("jpegsr: error: KERAS_BACKEND is 'jax'")
@@ -155,7 +165,7 @@ def test_damaged_and_foreign_weights_are_refused(tiny_run, tmp_path, jpeg_file, 
     copy.write_bytes(weights.read_bytes()[:-10])
     assert "SHA-256" in error_line(capsys, command)[1]
     copy.write_bytes(weights.read_bytes())
-    assert "enlarges 2 times, not 3" in error_line(capsys, [*command, "--scale=3"])[1]
+    assert "has no weights for scale 3: there are 1, 2" in error_line(capsys, [*command, "--scale=3"])[1]
     (tmp_path / "model.json").write_text("{}")
     assert "not a model card" in error_line(capsys, command)[1]
     for refused in (command[:-1], ["export", f"--output_dir={tmp_path / 'out'}"]):

@@ -1,0 +1,248 @@
+"""What a photo file is: its format, its size, what travels with it and, for a JPEG, how it was compressed."""
+
+import contextlib
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from jpegsr import jpeg_traces
+from jpegsr.errors import UserError, first_line
+from jpegsr.jpeg_traces import EarlierJpeg
+
+# Pillow's names of what `enhance` reads (MPO comes with JPEG). Not the others: for EPS, say, it would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+_DISPLAY_NAMES = {"MPO": "JPEG", "WEBP": "WebP"}
+_SUBSAMPLINGS: dict[tuple[float, float], str] = {
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+    (4, 2): "4:1:0",
+}
+_ORIENTATION, _BITS_PER_SAMPLE, _EXIF_DIRECTORY = 0x0112, 258, 0x8769
+_TURNED_BY_A_QUARTER = (5, 6, 7, 8)
+_MAX_SCANS = 200  # a file made to keep decoders busy has thousands
+_CROP_SIDE = 1024  # of what is searched for traces: enough of them, in a fraction of a second
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegReport:
+    """How a JPEG was compressed.
+
+    Attributes:
+      quality: libjpeg's, 1-100, or the one that is nearest to tables of another origin.
+      quality_is_exact: whether all tables are libjpeg's at that quality.
+      subsampling: of the chroma, "4:2:0" and the like; None for gray.
+      is_progressive: whether it is sent coarse to fine, not top to bottom.
+    """
+
+    quality: int
+    quality_is_exact: bool
+    subsampling: str | None
+    is_progressive: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoReport:
+    """What `inspect` found.
+
+    Attributes:
+      format: "JPEG", "PNG", "WebP", "TIFF", "GIF" or "BMP".
+      width: in pixels, upright, that is after the EXIF orientation.
+      height: likewise.
+      mode: Pillow's name of the channels, as stored: "RGB", "L" (gray), "P" (palette), "CMYK", ...
+      bit_depth: bits per channel, or per index of a palette, as stored.
+      num_bytes: size of the file.
+      has_icc_profile: whether a colour profile is embedded.
+      icc_description: what the profile calls itself; None without one, or if it is damaged.
+      has_exif: whether there is EXIF.
+      has_xmp: whether there is XMP.
+      has_alpha: whether there is transparency of any kind.
+      dpi: dots per inch, horizontal and vertical as stored, or None.
+      jpeg: None if it is no JPEG.
+      earlier_jpeg: traces of a JPEG compression before this file was written. None: none found, which proves nothing.
+    """
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    bit_depth: int
+    num_bytes: int
+    has_icc_profile: bool
+    icc_description: str | None
+    has_exif: bool
+    has_xmp: bool
+    has_alpha: bool
+    dpi: tuple[float, float] | None
+    jpeg: JpegReport | None
+    earlier_jpeg: EarlierJpeg | None
+
+
+def inspect(path: str | os.PathLike[str]) -> PhotoReport:
+    """Look at a photo file; of several pages or frames, at the first.
+
+    The whole file is decoded, so that damage is noticed. Traces of an earlier compression are searched for in the middle of
+    the picture, at most 1024x1024 pixels of it; how far to trust them stands at `jpeg_traces.find_earlier_jpeg`.
+
+    Args:
+      path: of a JPEG, PNG, WebP, TIFF, GIF or BMP.
+
+    Raises:
+      UserError: it cannot be read, is none of these, is damaged, or has absurdly many pixels.
+    """
+    name = os.fspath(path)
+    content = _read_bytes(path)
+    with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
+            raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
+        mode, jpeg = image.mode, _describe_jpeg(image)
+        luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
+        # Pillow itself turns TIFFs.
+        turned = image.format != "TIFF" and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
+        width, height = image.size[::-1] if turned else image.size
+        icc_profile = image.info.get("icc_profile")
+        return PhotoReport(
+            format=_DISPLAY_NAMES.get(image.format or "", image.format or ""),
+            width=width,
+            height=height,
+            mode=mode,
+            bit_depth=_bit_depth(image, mode, content),
+            num_bytes=len(content),
+            has_icc_profile=bool(icc_profile),
+            icc_description=_describe_profile(icc_profile) if icc_profile else None,
+            has_exif=_has_exif(image),
+            has_xmp=bool(image.info.get("xmp")),
+            has_alpha=image.has_transparency_data,
+            dpi=_dots_per_inch(image.info.get("dpi")),
+            jpeg=jpeg,
+            earlier_jpeg=None if luma is None else jpeg_traces.find_earlier_jpeg(luma, _luma_table(image)),
+        )
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    name = os.fspath(path)
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no file {name!r}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {name!r}: {getattr(error, 'strerror', None) or error}") from None
+    if not content:
+        raise UserError(f"{name!r} is empty")
+    return content
+
+
+@contextlib.contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """What Pillow says about a file, as a `UserError` that names it; its warnings, say of odd EXIF, are kept quiet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UserError(f"{name!r} is not a JPEG, PNG, WebP, TIFF, GIF or BMP picture") from None
+    except MemoryError:
+        raise UserError(f"cannot read {name!r}: not enough memory") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read {name!r}: {first_line(error)}") from None
+    except Exception as error:  # damaged files make Pillow raise errors of every kind
+        raise UserError(f"cannot read {name!r}: it is damaged ({type(error).__name__})") from None
+
+
+def _exif(image: Image.Image) -> Mapping[int, Any]:
+    """What can be read of the EXIF: a photo is not lost for damage to that."""
+    try:
+        return image.getexif()
+    except Exception:  # of every kind, as above
+        return {}
+
+
+def _has_exif(image: Image.Image) -> bool:
+    if image.format == "TIFF":  # whose own tags Pillow takes for EXIF
+        return _EXIF_DIRECTORY in _exif(image)
+    return "exif" in image.info or "Raw profile type exif" in image.info
+
+
+def _describe_jpeg(image: Any) -> JpegReport | None:
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    # `layer` holds (identifier, horizontal and vertical sampling factor, table) of each component.
+    tables = dict.fromkeys(component[3] for component in image.layer[:3])
+    quality, is_exact = jpeg_traces.estimate_quality(np.array([image.quantization[i] for i in tables][:2]).reshape(-1, 8, 8))
+    factors = [component[1:3] for component in image.layer]
+    return JpegReport(quality, is_exact, _subsampling(factors), bool(image.info.get("progressive")))
+
+
+def _subsampling(factors: list[tuple[int, int]]) -> str | None:
+    """The usual name of sampling factors (horizontal, vertical) per component, or the factors if there is none."""
+    if len(factors) == 1:
+        return None
+    luma, chroma = factors[:2]
+    ratios = (luma[0] / chroma[0], luma[1] / chroma[1])
+    if factors[1] == factors[2] and ratios in _SUBSAMPLINGS:
+        return _SUBSAMPLINGS[ratios]
+    return ", ".join(f"{horizontal}x{vertical}" for horizontal, vertical in factors)
+
+
+def _decode_luma(image: Any) -> np.ndarray | None:
+    """Decode the whole picture; uint8 `[H, W]` of its middle, cut at multiples of 8, or None where no traces can be read."""
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if is_jpeg and _stores_luma(image):
+        image.draft("L", image.size)  # as stored, at full size
+    image.load()
+    if (is_jpeg and not _stores_luma(image)) or image.mode in ("F", "LAB"):
+        return None
+    left, top = (max(0, side - _CROP_SIDE) // 16 * 8 for side in image.size)
+    middle = image.crop((left, top, min(left + _CROP_SIDE, image.width), min(top + _CROP_SIDE, image.height)))
+    if middle.mode.startswith("I"):
+        # 16-bit gray: Pillow's own conversion clips at 255 instead of scaling.
+        return (np.asarray(middle).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    return np.asarray(middle.convert("L"))
+
+
+def _stores_luma(image: Any) -> bool:
+    """Whether a JPEG's first component is luma: not so for CMYK, nor for RGB, which two kinds of marks tell."""
+    identifiers = bytes(component[0] for component in image.layer)
+    return len(identifiers) in (1, 3) and identifiers != b"RGB" and image.info.get("adobe_transform") != 0
+
+
+def _luma_table(image: Any) -> np.ndarray | None:
+    """The steps of a JPEG's first component, `[8, 8]` (Pillow gives them in natural order)."""
+    return np.array(image.quantization[image.layer[0][3]]).reshape(8, 8) if image.format in ("JPEG", "MPO") else None
+
+
+def _bit_depth(image: Any, mode: str, content: bytes) -> int:
+    """Bits per channel. Pillow takes 16-bit colour for 8-bit, so ask the file where it says."""
+    if image.format == "PNG" and content[12:16] == b"IHDR":
+        return content[24]
+    if image.format == "TIFF":
+        return max(np.atleast_1d(image.tag_v2.get(_BITS_PER_SAMPLE, 1)).tolist())
+    return 1 if mode == "1" else 8
+
+
+def _describe_profile(icc_profile: bytes) -> str | None:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        return " ".join(ImageCms.getProfileDescription(profile).split()) or None
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+def _dots_per_inch(dpi: Any) -> tuple[float, float] | None:
+    try:
+        horizontal, vertical = (round(float(value), 2) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return (horizontal, vertical) if min(horizontal, vertical) > 0 and math.isfinite(horizontal + vertical) else None
