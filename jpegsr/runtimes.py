@@ -217,6 +217,8 @@ def _litert(path: pathlib.Path, output: str, device: str | None) -> Callable[[np
         with silenced_stderr():
             interpreter = Interpreter(str(int8_path(path, "litert")), num_threads=os.cpu_count())
             runner = interpreter.get_signature_runner(output)
+            # It sets itself up, and tells so, at the first run.
+            runner(image=np.zeros((1, 16, 16, 3), np.float32), strength=np.float32(1))
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot load {str(int8_path(path, 'litert'))!r}: {first_line(error)}") from None
 

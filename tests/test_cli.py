@@ -175,18 +175,10 @@ def test_damaged_and_foreign_weights_are_refused(tiny_run, tmp_path, jpeg_file, 
     assert not (tmp_path / "out.png").exists()
 
 
-def test_no_chatter_on_stderr(jpeg_file, tiny_run, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "jpegsr.cli.main",
-        "enhance",
-        str(jpeg_file),
-        "-o",
-        str(tmp_path / "out.png"),
-        f"--model={tiny_run}",
-    ]
+@pytest.mark.parametrize("runtime", ["tensorflow", "openvino", "litert"])
+def test_no_chatter_on_stderr(jpeg_file, tmp_path, runtime):
+    command = [sys.executable, "-m", "jpegsr.cli.main", "enhance", str(jpeg_file), "-o", str(tmp_path / "out.png")]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
-    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    result = subprocess.run([*command, f"--runtime={runtime}"], capture_output=True, text=True, check=True, env=environment)
     assert result.stderr == ""
     assert np.asarray(Image.open(tmp_path / "out.png")).shape == (300, 450, 3)
