@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from jpegsr import model_files, photos
+from jpegsr import model_files, photos, vips
 from jpegsr.config import ModelConfig
 from jpegsr.enhancement import Enhancer
 from jpegsr.errors import UserError, first_line
@@ -25,7 +25,7 @@ class Settings:
     Attributes:
       size: largest width and height of the result; proportions are kept.
       longest_side: of the result, in pixels. At most one of `scale`, `size` and `longest_side` is set.
-      jpeg_quality: of results that are JPEGs.
+      encoder: how results are encoded.
       max_pixels: larger inputs are refused.
       overwrite: redo what is already there.
     """
@@ -39,7 +39,7 @@ class Settings:
     strength: float = 1.0
     self_ensemble: bool = False
     tile_size: int | None = None
-    jpeg_quality: int = 95
+    encoder: photos.EncoderOptions = dataclasses.field(default_factory=photos.EncoderOptions)
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
     overwrite: bool = False
 
@@ -48,8 +48,6 @@ class Settings:
             raise UserError("--scale, --size and --longest_side say the same thing: give one of them")
         if min(self.size or (1,)) < 1 or (self.longest_side or 1) < 1:
             raise UserError("--size and --longest_side are in pixels, above zero")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise UserError(f"--jpeg_quality={self.jpeg_quality} is not within 1-100")
         if self.max_pixels < 1:
             raise UserError(f"--max_pixels={self.max_pixels} is not above zero")
 
@@ -112,8 +110,8 @@ class Enhancers:
         result = self.get(scale).enhance_photo(photo, progress)
         if result.pixels.shape[:2] == (height, width):
             return result
-        alpha = None if result.alpha is None else photos.resize(result.alpha, width, height)
-        return Photo(photos.resize(result.pixels, width, height), alpha)
+        alpha = None if result.alpha is None else vips.resize(result.alpha, width, height)
+        return Photo(vips.resize(result.pixels, width, height), alpha)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +234,7 @@ def run_job(job: Job, enhancers: Enhancers, progress: Callable[[int, int], None]
             if not settings.overwrite:
                 return Outcome(job, "skipped")
         photo = photos.read(job.source, settings.max_pixels)
-        photos.write(job.target, enhancers.enhance(photo, progress), photo, settings.jpeg_quality)
+        photos.write(job.target, enhancers.enhance(photo, progress), photo, settings.encoder)
     except UserError as error:
         return Outcome(job, "failed", time.perf_counter() - started, " ".join(str(error).split()))
     except StoppedError:

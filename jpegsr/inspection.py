@@ -111,7 +111,8 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
         turned = image.format != "TIFF" and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
         width, height = image.size[::-1] if turned else image.size
         icc_profile = image.info.get("icc_profile")
-        return PhotoReport(
+        table = None if jpeg is None else _luma_table(image)
+        report = PhotoReport(
             format=_DISPLAY_NAMES.get(image.format or "", image.format or ""),
             width=width,
             height=height,
@@ -125,8 +126,10 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
             has_alpha=image.has_transparency_data,
             dpi=_dots_per_inch(image.info.get("dpi")),
             jpeg=jpeg,
-            earlier_jpeg=None if luma is None else jpeg_traces.find_earlier_jpeg(luma, _luma_table(image)),
+            earlier_jpeg=None,
         )
+    earlier_jpeg = None if luma is None else jpeg_traces.find_earlier_jpeg(luma, table)
+    return dataclasses.replace(report, earlier_jpeg=earlier_jpeg)
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -218,9 +221,9 @@ def _stores_luma(image: Any) -> bool:
     return len(identifiers) in (1, 3) and identifiers != b"RGB" and image.info.get("adobe_transform") != 0
 
 
-def _luma_table(image: Any) -> np.ndarray | None:
+def _luma_table(image: Any) -> np.ndarray:
     """The steps of a JPEG's first component, `[8, 8]` (Pillow gives them in natural order)."""
-    return np.array(image.quantization[image.layer[0][3]]).reshape(8, 8) if image.format in ("JPEG", "MPO") else None
+    return np.array(image.quantization[image.layer[0][3]]).reshape(8, 8)
 
 
 def _bit_depth(image: Any, mode: str, content: bytes) -> int:

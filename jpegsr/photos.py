@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyvips
-from PIL import Image, ImageCms
+from PIL import Image
 
+from jpegsr import colour_profiles
 from jpegsr.errors import UserError, first_line
 from jpegsr.images import written_beside
+from jpegsr.vips import as_array, as_image, one_line
 
 _logger = logging.getLogger(__name__)
 # libvips reports every oddity of a file; what stops it becomes an error of ours.
@@ -40,8 +42,6 @@ _MAGIC = {
 }
 # A progressive JPEG of a camera or editor has some 10 scans; with thousands, a file of 100 KB decodes for minutes.
 _MAX_SCANS = 200
-# Horizontal differences at a low level: within a tenth of the best size, at a fifth of the time.
-_PNG_OPTIONS = {"compression": 2, "filter": "up"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,36 @@ class Photo:
     native: np.ndarray | None = None
     metadata: dict[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)
     resolution: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOptions:
+    """How results are encoded; `UserError` for values out of range.
+
+    Attributes:
+      jpeg_quality: 1-100.
+      png_compression: 0-9; a higher level takes much longer and saves a third at most.
+    """
+
+    jpeg_quality: int = 95
+    png_compression: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.jpeg_quality <= 100:
+            raise UserError(f"--jpeg_quality={self.jpeg_quality} is not within 1-100")
+        if not 0 <= self.png_compression <= 9:
+            raise UserError(f"--png_compression={self.png_compression} is not within 0-9")
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """Arguments of libvips' encoder for a format."""
+        arguments: dict[str, dict[str, Any]] = {
+            # Means of left and upper pixel: the best prediction for photos at little cost.
+            "png": {"compression": self.png_compression, "filter": "avg"},
+            "jpeg": {"Q": self.jpeg_quality, "subsample_mode": "off"},
+            "webp": {"lossless": True, "effort": 2},
+            "tiff": {"compression": "deflate", "predictor": "horizontal"},
+        }
+        return arguments[kind]
 
 
 def read(source: str | os.PathLike[str] | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str | None = None) -> Photo:
@@ -100,7 +130,7 @@ def _named_errors(name: str) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as error:
-        raise UserError(f"cannot read {name!r}: {_one_line(error)}") from None
+        raise UserError(f"cannot read {name!r}: {one_line(error)}") from None
     except MemoryError:
         raise UserError(f"cannot read {name!r}: not enough memory") from None
 
@@ -170,7 +200,7 @@ def _with_tiff_exif(image: pyvips.Image, content: bytes) -> pyvips.Image:
 def _drop_unwritable(metadata: dict[str, tuple[int, Any]], num_bands: int, name: str) -> None:
     """Leave out damaged metadata, with which no file could be written: libpng checks what it is given."""
     for field, (kind, value) in list(metadata.items()):
-        image = _image(np.zeros((1, 1, 1 if num_bands == 1 else 3), np.uint8))
+        image = as_image(np.zeros((1, 1, 1 if num_bands == 1 else 3), np.uint8))
         image.set_type(kind, field, value)
         try:
             image.pngsave_buffer()
@@ -193,7 +223,7 @@ def _decode(image: pyvips.Image, name: str) -> Photo:
     colour, alpha = _split_alpha(whole, name)
     srgb = colour
     if colour.interpretation == "cmyk" or "icc-profile-data" in metadata:
-        srgb = _to_srgb(colour, metadata, name)
+        srgb = colour_profiles.to_srgb(colour, metadata, name)
     elif colour.bands == 3 and colour.interpretation not in ("srgb", "rgb", "rgb16", "multiband"):
         srgb = colour.colourspace("rgb16" if colour.format == "ushort" else "srgb")
     if colour.interpretation == "cmyk":
@@ -202,9 +232,9 @@ def _decode(image: pyvips.Image, name: str) -> Photo:
     _drop_unwritable(metadata, colour.bands, name)
     is_converted = srgb is not colour and "icc-profile-data" in metadata
     return Photo(
-        pixels=_gray_if_gray(_array(srgb), colour.bands),
-        alpha=None if alpha is None else _array(alpha),
-        native=_array(colour) if is_converted else None,
+        pixels=_gray_if_gray(as_array(srgb), colour.bands),
+        alpha=None if alpha is None else as_array(alpha),
+        native=as_array(colour) if is_converted else None,
         metadata=metadata,
         resolution=(image.xres, image.yres),
     )
@@ -218,55 +248,6 @@ def _split_alpha(whole: pyvips.Image, name: str) -> tuple[pyvips.Image, pyvips.I
     colour = whole.extract_band(0, n=num_colours) if whole.bands > num_colours else whole
     alpha = whole.extract_band(num_colours) if whole.bands > num_colours else None
     return colour.copy(interpretation=whole.interpretation), alpha
-
-
-def _to_srgb(colour: pyvips.Image, metadata: dict[str, tuple[int, Any]], name: str) -> pyvips.Image:
-    """Through the embedded profile; an unusable one is dropped with a message."""
-    depth = 16 if colour.format == "ushort" else 8
-    profile = metadata.get("icc-profile-data", (0, b""))[1]
-    if profile:
-        space, description = _describe_profile(profile)
-        if description.lower().startswith("srgb") and space == "RGB" and colour.bands == 3:
-            return colour
-        try:
-            if {"GRAY": 1, "RGB": 3, "CMYK": 4}.get(space) != colour.bands:
-                raise UserError(f"it is for {space or 'unknown'} colours")
-            srgb = colour.icc_transform("srgb", embedded=True, depth=depth, black_point_compensation=True).copy_memory()
-        except (pyvips.Error, UserError) as error:
-            _logger.warning("%s: colour profile left out: %s", name, _one_line(error))
-            del metadata["icc-profile-data"]
-        else:
-            if colour.interpretation != "cmyk" and not _is_reversible(metadata["icc-profile-data"], colour):
-                _logger.warning("%s: its colour profile is for reading alone: the result is in sRGB", name)
-                del metadata["icc-profile-data"]
-            return srgb
-    if colour.interpretation == "cmyk":
-        return colour.icc_transform("srgb", input_profile="cmyk", depth=depth).copy_memory()
-    return colour
-
-
-def _is_reversible(profile: tuple[int, Any], colour: pyvips.Image) -> bool:
-    """Whether colours can be brought back into a profile; those of some scanners go one way."""
-    sample = np.zeros((1, 1, colour.bands), np.uint16 if colour.format == "ushort" else np.uint8)
-    try:
-        _through(_image(sample), profile).copy_memory()
-    except pyvips.Error:
-        return False
-    return True
-
-
-def _describe_profile(profile: bytes) -> tuple[str, str]:
-    """(colour space, description) of an ICC profile; empty if it is none."""
-    try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return opened.profile.xcolor_space.strip(), ImageCms.getProfileDescription(opened)
-    except (OSError, ImageCms.PyCMSError):
-        return "", ""
-
-
-def _array(image: pyvips.Image) -> np.ndarray:
-    """uint8 or uint16 `[H, W, C]`."""
-    return np.asarray(image.numpy()).reshape(image.height, image.width, image.bands)
 
 
 def _gray_if_gray(pixels: np.ndarray, num_native_bands: int) -> np.ndarray:
@@ -284,14 +265,14 @@ def format_of(path: str | os.PathLike[str]) -> str:
     raise UserError(f"cannot write {os.fspath(path)!r}: the name must end in {known}")
 
 
-def write(path: str | os.PathLike[str], photo: Photo, original: Photo, jpeg_quality: int = 95) -> None:
+def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: EncoderOptions = EncoderOptions()) -> None:
     """Encode a result by the suffix of `path`, with the profile and metadata of what it was made from.
 
     Args:
       path: appears complete or not at all.
       photo: pixels and alpha of the result.
       original: as read.
-      jpeg_quality: of a JPEG, which has full-resolution colour (4:4:4); the other formats are lossless.
+      options: of the encoders. A JPEG has full-resolution colour (4:4:4); the other formats are lossless.
 
     Raises:
       UserError: the folder cannot be written, the disk is full, or the format cannot hold a picture of that size.
@@ -299,50 +280,33 @@ def write(path: str | os.PathLike[str], photo: Photo, original: Photo, jpeg_qual
     kind = format_of(path)
     with written_beside(path) as temporary:
         try:
-            pyvips.Operation.call(
-                f"{kind}save", *_prepared(photo, original, kind), str(temporary), **_options(kind, jpeg_quality)
-            )
+            pyvips.Operation.call(f"{kind}save", _prepared(photo, original, kind), str(temporary), **options.of(kind))
         except pyvips.Error as error:
             raise UserError(f"cannot write {os.fspath(path)!r}: {_reason(error)}") from None
 
 
-def encode(photo: Photo, original: Photo, kind: str, jpeg_quality: int = 95) -> bytes:
+def encode(photo: Photo, original: Photo, kind: str, options: EncoderOptions = EncoderOptions()) -> bytes:
     """The bytes of the file that `write` makes; `kind` is one of `FORMATS`."""
     try:
-        return pyvips.Operation.call(f"{kind}save_buffer", *_prepared(photo, original, kind), **_options(kind, jpeg_quality))
+        return pyvips.Operation.call(f"{kind}save_buffer", _prepared(photo, original, kind), **options.of(kind))
     except pyvips.Error as error:
         raise UserError(f"cannot encode the picture: {_reason(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    """What libvips says, of which the first line tells most."""
-    detail = (error.detail or error.message) if isinstance(error, pyvips.Error) else str(error)
-    return next((line.strip() for line in detail.splitlines() if line.strip()), "damaged")
 
 
 def _reason(error: pyvips.Error) -> str:
     """The line of libvips' message on a failed write that names the cause, if one does."""
     lines = (error.detail or error.message or "").splitlines()
-    return next((line.strip() for line in lines if "No space" in line or "too large" in line), _one_line(error))
+    return next((line.strip() for line in lines if "No space" in line or "too large" in line), one_line(error))
 
 
-def _options(kind: str, jpeg_quality: int) -> dict[str, Any]:
-    options: dict[str, dict[str, Any]] = {
-        "png": _PNG_OPTIONS,
-        "jpeg": {"Q": jpeg_quality, "subsample_mode": "off", "optimize_coding": True},
-        "webp": {"lossless": True, "effort": 2},
-        "tiff": {"compression": "deflate", "predictor": "horizontal"},
-    }
-    return options[kind]
-
-
-def _prepared(photo: Photo, original: Photo, kind: str) -> tuple[pyvips.Image]:
+def _prepared(photo: Photo, original: Photo, kind: str) -> pyvips.Image:
     """The result as libvips will encode it, computed while it is written."""
-    image = _image(photo.pixels)
+    image = as_image(photo.pixels)
     if original.native is not None:
-        image = _to_native(image, original)
+        profile = original.metadata["icc-profile-data"]
+        image = colour_profiles.from_srgb(image, original.native, original.pixels, profile)
     if photo.alpha is not None:
-        image = image.bandjoin(_image(photo.alpha))
+        image = image.bandjoin(as_image(photo.alpha))
         if kind == "jpeg":
             highest = 65535.0 if image.format == "ushort" else 255.0
             image = image.flatten(background=highest, max_alpha=highest)
@@ -354,47 +318,4 @@ def _prepared(photo: Photo, original: Photo, kind: str) -> tuple[pyvips.Image]:
         image.set_type(kind_of_value, field, value)
     # libvips turns the orientation in EXIF to upright and writes the new dimensions there.
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    return (image,)
-
-
-def _image(pixels: np.ndarray) -> pyvips.Image:
-    """The array as a picture, not copied."""
-    height, width, bands = pixels.shape
-    is_deep = pixels.dtype == np.uint16
-    pixels = np.ascontiguousarray(pixels)
-    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, "ushort" if is_deep else "uchar")
-    interpretation = ("grey16" if is_deep else "b-w") if bands == 1 else ("rgb16" if is_deep else "srgb")
-    return image.copy(interpretation=interpretation)
-
-
-def _through(image: pyvips.Image, profile: tuple[int, Any]) -> pyvips.Image:
-    """From sRGB, `[H, W, 1 or 3]`, to the profile's colours, of the same depth."""
-    depth = 16 if image.format == "ushort" else 8
-    if image.bands == 1:
-        image = image.bandjoin([image, image]).copy(interpretation="rgb16" if depth == 16 else "srgb")
-    connection = image.icc_import(input_profile="srgb", black_point_compensation=True).copy()
-    connection.set_type(profile[0], "icc-profile-data", profile[1])
-    return connection.icc_export(depth=depth, black_point_compensation=True)
-
-
-def _to_native(image: pyvips.Image, original: Photo) -> pyvips.Image:
-    """Back into the file's own colours, with what sRGB could not hold of them.
-
-    The part of the original that its way to sRGB and back lost (colours outside sRGB, rounding) is enlarged by itself and
-    added.
-    """
-    assert original.native is not None
-    profile = original.metadata["icc-profile-data"]
-    native = _image(original.native)
-    lost = native.cast("int") - _through(_image(original.pixels), profile).cast("int")
-    scale = (image.width / native.width, image.height / native.height)
-    if scale != (1.0, 1.0):
-        lost = lost.cast("float").resize(scale[0], vscale=scale[1], kernel="cubic")
-    result = _through(image, profile)
-    return (result + lost).rint().cast(native.format).copy(interpretation=native.interpretation)
-
-
-def resize(pixels: np.ndarray, width: int, height: int, kernel: str = "lanczos3") -> np.ndarray:
-    """Resample uint8 or uint16 `[H, W, C]` to an exact size; the kernel is stretched where that shrinks it."""
-    image = _image(pixels)
-    return _array(image.resize(width / image.width, vscale=height / image.height, kernel=kernel))
+    return image

@@ -148,10 +148,12 @@ def _one_at_a_time(run: Callable[[np.ndarray, float], np.ndarray]) -> Callable[[
 
 
 def _bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
-    """Upper estimate of what one input pixel takes while it is in the network (measured by benchmarks/enhance_memory.py)."""
+    """Upper estimate of what one input pixel takes while it is in the network (benchmarks/enhance_memory.py measures it)."""
     features = max(config.car_num_filters / config.car_stride**2, config.sr_num_filters)
-    pixels = 3 * (1 + 4 * config.scale**2)
-    return int({"tensorflow": 4, "openvino": 2, "litert": 2}[runtime] * 5 * features + 4 * pixels)
+    bytes_per_value = 4 if runtime == "tensorflow" else 1
+    num_maps = 4  # of features that are alive at a time: a block's input, its inside, its output, the long skip
+    num_pixels = 1 + 4 * config.scale**2  # the input, and copies of the output in floats
+    return int(bytes_per_value * num_maps * features + 4 * 3 * num_pixels)
 
 
 def _tensorflow(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:

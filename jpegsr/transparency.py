@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jpegsr import photos
+from jpegsr import vips
 
 
 def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -51,4 +51,4 @@ def enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
     if scale == 1:
         return alpha
     height, width = alpha.shape[:2]
-    return photos.resize(alpha, width * scale, height * scale, "cubic")
+    return vips.resize(alpha, width * scale, height * scale, "cubic")

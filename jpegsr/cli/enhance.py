@@ -37,6 +37,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("output_dir", None, "folder to write to; the structure of folders is kept", flag_values=FLAGS)
 flags.DEFINE_enum("format", None, ["png", "jpeg", "webp", "tiff"], "format of the results (default: png)", flag_values=FLAGS)
 flags.DEFINE_integer("jpeg_quality", 95, "quality of results in JPEG, 1-100; colour is kept at 4:4:4", flag_values=FLAGS)
+flags.DEFINE_integer("png_compression", 1, "0-9: higher levels save up to a third and take longer", flag_values=FLAGS)
 flags.DEFINE_integer(
     "scale", None, "how many times larger: 2, 3 or 4, or 1 to restore only (default: what the model does)", flag_values=FLAGS
 )
@@ -75,6 +76,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _settings() -> "Settings":
     from jpegsr.files import Settings
+    from jpegsr.photos import EncoderOptions
 
     return Settings(
         model=FLAGS.model,
@@ -86,7 +88,7 @@ def _settings() -> "Settings":
         strength=FLAGS.strength,
         self_ensemble=FLAGS.self_ensemble,
         tile_size=FLAGS.tile_size,
-        jpeg_quality=FLAGS.jpeg_quality,
+        encoder=EncoderOptions(FLAGS.jpeg_quality, FLAGS.png_compression),
         max_pixels=FLAGS.max_pixels,
         overwrite=FLAGS.overwrite,
     )
@@ -147,9 +149,9 @@ def _run_stream(source: str, enhancers: "Enhancers") -> int:
     photo = photos.read(content, settings.max_pixels, name)
     result = enhancers.enhance(photo)
     if to_file:
-        photos.write(FLAGS.output, result, photo, settings.jpeg_quality)
+        photos.write(FLAGS.output, result, photo, settings.encoder)
     else:
-        sys.stdout.buffer.write(photos.encode(result, photo, kind, settings.jpeg_quality))
+        sys.stdout.buffer.write(photos.encode(result, photo, kind, settings.encoder))
         sys.stdout.buffer.flush()
     return 0
 
