@@ -151,7 +151,10 @@ def _bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
     """Upper estimate of what one input pixel takes while it is in the network (benchmarks/enhance_memory.py measures it)."""
     features = max(config.car_num_filters / config.car_stride**2, config.sr_num_filters)
     bytes_per_value = 4 if runtime == "tensorflow" else 1
-    num_maps = 4  # of features that are alive at a time: a block's input, its inside, its output, the long skip
+    # Feature maps that are alive at a time: a block's input, its inside, its output, the long skip. LiteRT lays out no common
+    # memory where sizes vary, and keeps those of all layers.
+    num_layers = config.car_num_layers + 2 * config.sr_num_residual_blocks + 5
+    num_maps = 1.5 * num_layers if runtime == "litert" else 4
     num_pixels = 1 + 4 * config.scale**2  # the input, and copies of the output in floats
     return int(bytes_per_value * num_maps * features + 4 * 3 * num_pixels)
 

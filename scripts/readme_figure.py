@@ -8,8 +8,8 @@ import pathlib
 import skimage.data
 from PIL import Image
 
-from jpegsr import degradation, evaluation, images, reports, weights
-from jpegsr.enhancement import enhancer
+from jpegsr import degradation, evaluation, images, reports
+from jpegsr.enhancement import Enhancer
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def main() -> None:
     original = degradation.crop_to_multiple(skimage.data.chelsea(), 2)
     compressed = images.read_rgb(ROOT / "samples" / "cat.jpg")
-    methods = {"bicubic": lambda picture: degradation.upscale_bicubic(picture, 2), "jpegsr": enhancer(weights.load("base", 2))}
+    methods = {"bicubic": lambda picture: degradation.upscale_bicubic(picture, 2), "jpegsr": Enhancer("base", 2).enhance}
     results = {}
     for name, method in methods.items():
         picture = method(compressed)
