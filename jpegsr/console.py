@@ -3,18 +3,33 @@
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+
+_lock = threading.Lock()
+_depth = 0
+_stderr = -1
 
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Within the block nothing reaches stderr, not even what libraries in C++ print on their own."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    """Within the block nothing reaches stderr, not even what libraries in C++ print on their own.
+
+    It is the whole process' stderr: where threads meet in such blocks, the last one to leave restores it.
+    """
+    global _depth, _stderr
+    with _lock:
+        if _depth == 0:
+            sys.stderr.flush()
+            _stderr = os.dup(2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        _depth += 1
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        with _lock:
+            _depth -= 1
+            if _depth == 0:
+                os.dup2(_stderr, 2)
+                os.close(_stderr)

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import psutil
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jpegsr import inference, model_files, photos, runtimes, transparency
 from jpegsr.errors import UserError
@@ -15,7 +15,6 @@ from jpegsr.photos import Photo
 # Memory for a tile in the network; larger tiles lose less to their overlap, but hardly so beyond this.
 _TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
-_PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class Enhancer:
@@ -72,7 +71,7 @@ class Enhancer:
 
         Args:
           picture: an array, uint8 or uint16, sRGB `[H, W, 3]` or gray `[H, W]`, or with opacity as the last channel,
-            `[H, W, 4]` or `[H, W, 2]`; a Pillow image; or the path of a photo.
+            `[H, W, 4]` or `[H, W, 2]`; a Pillow image (with its EXIF orientation, which is applied); or the path of a photo.
           progress: called with (tiles done, tiles in all) in this thread; what it raises ends the work.
 
         Returns:
@@ -98,12 +97,20 @@ class Enhancer:
         return result[..., 0] if array.ndim == 2 else result
 
     def _enhance_pillow(self, image: Image.Image, progress: inference.Progress | None) -> Image.Image:
-        if image.mode == "I;16":
-            return Image.fromarray(self.enhance(np.asarray(image), progress))  # type: ignore[arg-type]
-        if image.mode not in _PILLOW_MODES.values():
-            image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits, or 32 that hold 16
+            levels = np.asarray(image)
+            if levels.min() < 0 or levels.max() > 65535:
+                raise ValueError(f"the levels of this image of mode {image.mode} are not within 0-65535")
+            return Image.fromarray(self.enhance(levels.astype(np.uint16), progress))  # type: ignore[arg-type]
+        kept = {key: value for key, value in image.info.items() if key in ("icc_profile", "dpi")}
+        if image.mode not in ("L", "RGB", "LA", "RGBA") or (image.has_transparency_data and image.mode in ("L", "RGB")):
+            if image.mode not in ("1", "P", "L", "RGB", "RGBX"):
+                kept.pop("icc_profile", None)  # which is for other colours than those below
+            is_gray = image.mode in ("1", "L", "La")
+            image = image.convert("RGBA") if image.has_transparency_data else image.convert("L" if is_gray else "RGB")
         result = Image.fromarray(self.enhance(np.asarray(image), progress))  # type: ignore[arg-type]
-        result.info.update({key: value for key, value in image.info.items() if key in ("icc_profile", "dpi")})
+        result.info.update(kept)
         return result
 
     def enhance_photo(self, photo: Photo, progress: inference.Progress | None = None) -> Photo:

@@ -17,6 +17,9 @@ from jpegsr.enhancement import Enhancer
 from jpegsr.errors import UserError, first_line
 from jpegsr.photos import Photo
 
+# Beyond the largest scale it is plain resampling.
+_MOST_ENLARGEMENT = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -76,6 +79,8 @@ class Settings:
         box = self.size or (self.longest_side, self.longest_side)
         factor = min(box[0] / width, box[1] / height)  # type: ignore[operator]
         scales = self.scales()
+        if factor > _MOST_ENLARGEMENT:
+            raise UserError(f"a picture of {width}x{height} would be enlarged {factor:.0f} times: {_MOST_ENLARGEMENT} at most")
         scale = next((scale for scale in scales if scale >= factor), scales[-1])
         return scale, max(round(height * factor), 1), max(round(width * factor), 1)
 
@@ -159,18 +164,29 @@ def list_jobs(
         if path.is_dir():
             if output_dir is None:
                 raise UserError(f"{argument!r} is a folder: name one for the results with --output_dir")
-            below = [file for file in _walk(path, failures) if not file.is_relative_to(output_dir)]
+            below = _below(path, pathlib.Path(output_dir), failures)
             if not below and not failures:
                 raise UserError(f"no picture in {argument!r}: looked for {', '.join(photos.SUFFIXES)} files")
             found += [(file, file.relative_to(path)) for file in below]
         elif not path.exists() and (matches := sorted(glob.glob(argument, recursive=True))):
             files = [pathlib.Path(match) for match in matches if pathlib.Path(match).is_file()]
+            if not files:
+                raise UserError(f"no file matches {argument!r}, only folders do")
             found += [(file, pathlib.Path(file.name)) for file in files]
         elif path.exists():
             found.append((path, pathlib.Path(path.name)))
         else:
             raise UserError(f"no file {argument!r}")
     return _place(list(dict.fromkeys(found)), output_dir, suffix, name_ending), failures
+
+
+def _below(folder: pathlib.Path, output_dir: pathlib.Path, failures: list[Outcome]) -> list[pathlib.Path]:
+    """The pictures below a folder, without the results of earlier runs that lie there."""
+    top, out = folder.resolve(), output_dir.resolve()
+    if top == out:
+        raise UserError(f"results would lie among the photos of {str(folder)!r}: choose another --output_dir")
+    files = _walk(folder, failures)
+    return [file for file in files if not out.is_relative_to(top) or not (top / file.relative_to(folder)).is_relative_to(out)]
 
 
 def _walk(folder: pathlib.Path, failures: list[Outcome]) -> list[pathlib.Path]:
@@ -234,6 +250,7 @@ def run_job(job: Job, enhancers: Enhancers, progress: Callable[[int, int], None]
             if not settings.overwrite:
                 return Outcome(job, "skipped")
         photo = photos.read(job.source, settings.max_pixels)
+        photos.check_size(job.target, *settings.plan(*photo.pixels.shape[:2])[1:])
         photos.write(job.target, enhancers.enhance(photo, progress), photo, settings.encoder)
     except UserError as error:
         return Outcome(job, "failed", time.perf_counter() - started, " ".join(str(error).split()))

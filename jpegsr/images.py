@@ -2,9 +2,11 @@
 
 import contextlib
 import glob
+import itertools
 import os
 import pathlib
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -42,6 +44,17 @@ def _opened(source: Source, name: str | None = None) -> Iterator[Image.Image]:
         raise UserError(f"{name!r} is not a picture that can be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read {name!r}: {error}") from None
+
+
+# The start of a scan: marker, length, number of components. A camera's or editor's progressive JPEG has some 10.
+_SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")
+_MAX_SCANS = 200
+
+
+def refuse_scan_bomb(content: bytes, name: str) -> None:
+    """`UserError` for a JPEG with so many scans that 100 KB of them keep a decoder busy for minutes."""
+    if sum(1 for _ in itertools.islice(_SCAN.finditer(content), _MAX_SCANS + 1)) > _MAX_SCANS:
+        raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
 
 
 def read_size(source: Source) -> tuple[int, int]:

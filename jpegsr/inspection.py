@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from jpegsr import jpeg_traces
 from jpegsr.errors import UserError, first_line
+from jpegsr.images import refuse_scan_bomb
 from jpegsr.jpeg_traces import EarlierJpeg
 
 # Pillow's names of what `enhance` reads (MPO comes with JPEG). Not the others: for EPS, say, it would start Ghostscript.
@@ -30,7 +31,6 @@ _SUBSAMPLINGS: dict[tuple[float, float], str] = {
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _EXIF_DIRECTORY = 0x0112, 258, 0x8769
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
-_MAX_SCANS = 200  # a file made to keep decoders busy has thousands
 _CROP_SIDE = 1024  # of what is searched for traces: enough of them, in a fraction of a second
 
 
@@ -103,8 +103,8 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
     name = os.fspath(path)
     content = _read_bytes(path)
     with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MAX_SCANS:
-            raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
+        if image.format in ("JPEG", "MPO"):
+            refuse_scan_bomb(content, name)
         mode, jpeg = image.mode, _describe_jpeg(image)
         luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
         # Pillow itself turns TIFFs.
@@ -122,7 +122,7 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
             has_icc_profile=bool(icc_profile),
             icc_description=_describe_profile(icc_profile) if icc_profile else None,
             has_exif=_has_exif(image),
-            has_xmp=bool(image.info.get("xmp")),
+            has_xmp=bool(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")),
             has_alpha=image.has_transparency_data,
             dpi=_dots_per_inch(image.info.get("dpi")),
             jpeg=jpeg,
@@ -248,4 +248,7 @@ def _dots_per_inch(dpi: Any) -> tuple[float, float] | None:
         horizontal, vertical = (round(float(value), 2) for value in dpi)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return (horizontal, vertical) if min(horizontal, vertical) > 0 and math.isfinite(horizontal + vertical) else None
+    is_known = (horizontal, vertical) != (1.0, 1.0)  # what Pillow says of a TIFF that does not tell
+    return (
+        (horizontal, vertical) if is_known and min(horizontal, vertical) > 0 and math.isfinite(horizontal + vertical) else None
+    )

@@ -45,6 +45,9 @@ def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
     path = pathlib.Path(name_or_path)
     if scale is not None and scale not in SCALES:
         raise UserError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
+    shipped = SHIPPED_FOLDER / f"{name_or_path}_x{scale or 2}.keras"
+    if shipped_scales(name_or_path) and shipped.is_file():  # whatever lies in the current folder; that is ./NAME
+        return shipped
     if path.is_file():
         return path
     if path.is_dir():
@@ -52,9 +55,6 @@ def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
             if candidate.is_file():
                 return candidate
         raise UserError(f"no best.keras in {name_or_path!r} or its stage folders: has the run validated once?")
-    shipped = SHIPPED_FOLDER / f"{name_or_path}_x{scale or 2}.keras"
-    if shipped.is_file():
-        return shipped
     others = [name for name in shipped_names() if name.rpartition("_x")[0] == name_or_path]
     if others:
         raise UserError(f"{name_or_path!r} has no weights for scale {scale}: there are {', '.join(others)}")

@@ -17,7 +17,7 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from jpegsr import colour_profiles
+from jpegsr import colour_profiles, images
 from jpegsr.errors import UserError, first_line
 from jpegsr.images import written_beside
 from jpegsr.vips import as_array, as_image, one_line
@@ -40,8 +40,8 @@ _MAGIC = {
     b"GIF8": "gif",
     b"BM": "bmp",
 }
-# A progressive JPEG of a camera or editor has some 10 scans; with thousands, a file of 100 KB decodes for minutes.
-_MAX_SCANS = 200
+_JPEG_SEGMENT = 65_500  # bytes of EXIF or XMP
+_LONGEST_SIDES = {"jpeg": 65_500, "webp": 16_383}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +107,8 @@ def read(source: str | os.PathLike[str] | bytes, max_pixels: int = DEFAULT_MAX_P
     name = name or (os.fspath(source) if not isinstance(source, bytes) else "the picture")
     content = source if isinstance(source, bytes) else _read_bytes(source)
     with _named_errors(name):
-        image = _open(content, name)
-        if image.width * image.height > max_pixels:
-            raise UserError(
-                f"{name!r} has {image.width}x{image.height} pixels, above --max_pixels={max_pixels}: raise that to allow it"
-            )
+        image = _open(content, max_pixels, name)
+        _check_pixels(image.width, image.height, max_pixels, name)
         return _decode(image, name)
 
 
@@ -142,7 +139,12 @@ def kind_of(content: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
 
 
-def _open(content: bytes, name: str) -> pyvips.Image:
+def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
+    if width * height > max_pixels:
+        raise UserError(f"{name!r} has {width}x{height} pixels, above --max_pixels={max_pixels}: raise that to allow it")
+
+
+def _open(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
     """The header, by the decoder that the content asks for, whatever the file's name is."""
     if not content:
         raise UserError(f"{name!r} is empty")
@@ -150,9 +152,9 @@ def _open(content: bytes, name: str) -> pyvips.Image:
     if kind is None:
         raise UserError(f"{name!r} is not a JPEG, PNG, WebP, TIFF, GIF or BMP picture")
     if kind == "bmp":
-        return _open_bmp(content, name)
-    if kind == "jpeg" and content.count(b"\xff\xda") > _MAX_SCANS:
-        raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
+        return _open_bmp(content, max_pixels, name)
+    if kind == "jpeg":
+        images.refuse_scan_bomb(content, name)
     image = pyvips.Operation.call(f"{kind}load_buffer", content, access="sequential", fail_on="error")
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
         _logger.warning("%s: only the first of its %d pages", name, image.get("n-pages"))
@@ -161,15 +163,15 @@ def _open(content: bytes, name: str) -> pyvips.Image:
     return image
 
 
-def _open_bmp(content: bytes, name: str) -> pyvips.Image:
+def _open_bmp(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
     """BMP by Pillow, as libvips does not read it."""
     try:
         with Image.open(io.BytesIO(content), formats=["BMP"]) as bitmap:
-            if bitmap.width * bitmap.height > Image.MAX_IMAGE_PIXELS:  # type: ignore[operator]
-                raise UserError(f"{name!r} has {bitmap.width}x{bitmap.height} pixels: too many for a BMP")
-            if bitmap.mode not in ("L", "RGB", "RGBA"):
-                return pyvips.Image.new_from_array(np.asarray(bitmap.convert("RGB")))
-            return pyvips.Image.new_from_array(np.asarray(bitmap))
+            _check_pixels(bitmap.width, bitmap.height, max_pixels, name)
+            mode = {"1": "L"}.get(bitmap.mode, bitmap.mode)
+            image = pyvips.Image.new_from_array(np.asarray(bitmap.convert(mode if mode in ("L", "RGB", "RGBA") else "RGB")))
+            dpi = bitmap.info.get("dpi", (25.4, 25.4))
+            return image.copy(xres=dpi[0] / 25.4, yres=dpi[1] / 25.4)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read {name!r}: {first_line(error)}") from None
 
@@ -265,6 +267,12 @@ def format_of(path: str | os.PathLike[str]) -> str:
     raise UserError(f"cannot write {os.fspath(path)!r}: the name must end in {known}")
 
 
+def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """`UserError` if the format that `path` stands for holds no picture of this size; before the work, not after it."""
+    if max(height, width) > (limit := _LONGEST_SIDES.get(format_of(path), 10_000_000)):
+        raise UserError(f"cannot write {os.fspath(path)!r}: {width}x{height} is above the {limit} pixels a side of that format")
+
+
 def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: EncoderOptions = EncoderOptions()) -> None:
     """Encode a result by the suffix of `path`, with the profile and metadata of what it was made from.
 
@@ -280,7 +288,11 @@ def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: 
     kind = format_of(path)
     with written_beside(path) as temporary:
         try:
-            pyvips.Operation.call(f"{kind}save", _prepared(photo, original, kind), str(temporary), **options.of(kind))
+            # By descriptor: libvips takes no names that are not UTF-8, of which old disks are full.
+            with open(temporary, "r+b") as file:
+                target = pyvips.Target.new_to_descriptor(file.fileno())
+                image = _prepared(photo, original, kind, os.fspath(path))
+                pyvips.Operation.call(f"{kind}save_target", image, target, **options.of(kind))
         except pyvips.Error as error:
             raise UserError(f"cannot write {os.fspath(path)!r}: {_reason(error)}") from None
 
@@ -288,7 +300,7 @@ def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: 
 def encode(photo: Photo, original: Photo, kind: str, options: EncoderOptions = EncoderOptions()) -> bytes:
     """The bytes of the file that `write` makes; `kind` is one of `FORMATS`."""
     try:
-        return pyvips.Operation.call(f"{kind}save_buffer", _prepared(photo, original, kind), **options.of(kind))
+        return pyvips.Operation.call(f"{kind}save_buffer", _prepared(photo, original, kind, "the result"), **options.of(kind))
     except pyvips.Error as error:
         raise UserError(f"cannot encode the picture: {_reason(error)}") from None
 
@@ -299,7 +311,7 @@ def _reason(error: pyvips.Error) -> str:
     return next((line.strip() for line in lines if "No space" in line or "too large" in line), one_line(error))
 
 
-def _prepared(photo: Photo, original: Photo, kind: str) -> pyvips.Image:
+def _prepared(photo: Photo, original: Photo, kind: str, name: str) -> pyvips.Image:
     """The result as libvips will encode it, computed while it is written."""
     image = as_image(photo.pixels)
     if original.native is not None:
@@ -313,8 +325,13 @@ def _prepared(photo: Photo, original: Photo, kind: str) -> pyvips.Image:
     if image.format == "ushort" and kind in ("jpeg", "webp"):
         is_gray = image.bands < 3
         image = (image / 257).rint().cast("uchar").copy(interpretation="b-w" if is_gray else "srgb")
-    image = image.copy(xres=original.resolution[0], yres=original.resolution[1])
+    # One pixel per millimetre is libvips' word for an unknown resolution, which programs take for 72 dpi.
+    xres, yres = original.resolution if original.resolution != (1.0, 1.0) else (72 / 25.4, 72 / 25.4)
+    image = image.copy(xres=xres, yres=yres)
     for field, (kind_of_value, value) in original.metadata.items():
+        if kind == "jpeg" and field != "icc-profile-data" and len(value) > _JPEG_SEGMENT:
+            _logger.warning("%s: %s of %d KB left out: JPEG takes no more than 64 KB", name, field, len(value) // 1000)
+            continue
         image.set_type(kind_of_value, field, value)
     # libvips turns the orientation in EXIF to upright and writes the new dimensions there.
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)

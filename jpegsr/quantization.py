@@ -57,11 +57,14 @@ def quantize_beside(
     quantize(trained, calibration, {name: runtimes.int8_path(trained.path, name) for name in runtime_names})
     record_path = runtimes.int8_path(trained.path, "record")
     record = {"command": command, **provenance.source(), "weights_sha256": trained.checksum, "num_pictures": num_pictures}
-    files = [path for name in runtime_names for path in runtimes.int8_files(trained.path, name)]
+    # Files for the other runtime that are there already stay usable.
+    kept = [name for name in ("openvino", "litert") if name not in runtime_names and not runtimes.problem(name, trained.path)]
+    names = [*kept, *runtime_names]
+    files = [path for name in names for path in runtimes.int8_files(trained.path, name)]
     record["sha256"] = {path.name: model_files.sha256(path) for path in files}
     images.write_text(record_path, json.dumps(record))  # without it, no runtime takes the files
     record["validation_psnr"] = {
-        name: _score(str(trained.path), name, pictures[1::2], sampler.scale) for name in ("tensorflow", *runtime_names)
+        name: _score(str(trained.path), name, pictures[1::2], sampler.scale) for name in ("tensorflow", *names)
     }
     images.write_text(record_path, json.dumps(record, indent=2) + "\n")
     return record

@@ -77,14 +77,14 @@ def choose(runtime: str, weights_path: pathlib.Path, device: str | None = None) 
     if runtime == "auto":
         if device not in (None, "cpu"):
             return "tensorflow"
-        return next((name for name in _PACKAGES if _problem(name, weights_path) is None), "tensorflow")
-    if runtime != "tensorflow" and (problem := _problem(runtime, weights_path)):
-        raise UserError(problem)
+        return next((name for name in _PACKAGES if problem(name, weights_path) is None), "tensorflow")
+    if runtime != "tensorflow" and (reason := problem(runtime, weights_path)):
+        raise UserError(reason)
     return runtime
 
 
-def _problem(runtime: str, weights_path: pathlib.Path) -> str | None:
-    """Why a runtime cannot run these weights."""
+def problem(runtime: str, weights_path: pathlib.Path) -> str | None:
+    """Why "openvino" or "litert" cannot run these weights, or None."""
     if importlib.util.find_spec(_PACKAGES[runtime]) is None:
         return f"runtime {runtime} is not installed: pip install 'jpegsr[fast]'"
     record_path = int8_path(weights_path, "record")

@@ -3,6 +3,8 @@
 import numpy as np
 import pyvips
 
+from jpegsr.errors import UserError
+
 
 def as_image(pixels: np.ndarray) -> pyvips.Image:
     """The array as a picture, not copied."""
@@ -20,9 +22,15 @@ def as_array(image: pyvips.Image) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, width: int, height: int, kernel: str = "lanczos3") -> np.ndarray:
-    """Resample uint8 or uint16 `[H, W, C]` to an exact size; the kernel is stretched where that shrinks it."""
+    """Resample uint8 or uint16 `[H, W, C]` to an exact size; the kernel is stretched where that shrinks it.
+
+    `UserError` if the memory does not suffice.
+    """
     image = as_image(pixels)
-    return as_array(image.resize(width / image.width, vscale=height / image.height, kernel=kernel))
+    try:
+        return as_array(image.resize(width / image.width, vscale=height / image.height, kernel=kernel))
+    except pyvips.Error as error:
+        raise UserError(f"cannot resize to {width}x{height}: {one_line(error)}") from None
 
 
 def one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 import concurrent.futures
 import dataclasses
 import json
+import os
 import shutil
 
 import keras
@@ -160,12 +161,23 @@ def test_pillow_images_and_paths(photo, tmp_path):
     enhancer = Enhancer("base", runtime="openvino")
     small = np.ascontiguousarray(photo[:30, :40])
     array = enhancer.enhance(small)
-    for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"):
-        image = Image.fromarray(small)
-        image = Image.fromarray(small[..., 0].astype(np.uint16) * 256) if mode == "I;16" else image.convert(mode)
-        result = enhancer.enhance(image)
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK"):
+        result = enhancer.enhance(Image.fromarray(small).convert(mode))
         assert result.size == (80, 60)
         assert result.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
+    deep = small[..., 0].astype(np.uint16) * 256
+    expected = enhancer.enhance(deep)
+    for image in (Image.fromarray(deep), Image.fromarray(deep.astype(">u2")), Image.fromarray(deep.astype(np.int32))):
+        np.testing.assert_array_equal(np.asarray(enhancer.enhance(image)), expected)
+    turned = Image.fromarray(small)
+    turned.getexif()[0x0112] = 6
+    assert enhancer.enhance(turned).size == (60, 80)
+    keyed = Image.fromarray(small)
+    keyed.info["transparency"] = tuple(small[0, 0])
+    assert enhancer.enhance(keyed).mode == "RGBA"
+    inks = Image.fromarray(small).convert("CMYK")
+    inks.info["icc_profile"] = b"for inks"
+    assert "icc_profile" not in enhancer.enhance(inks).info
     np.testing.assert_array_equal(np.asarray(enhancer.enhance(Image.fromarray(small))), array)
     Image.fromarray(small).save(tmp_path / "small.png")
     np.testing.assert_array_equal(enhancer.enhance(tmp_path / "small.png"), array)
@@ -199,6 +211,14 @@ def test_colourless_pictures_get_no_tint(photo):
 def test_wrong_choices_are_user_errors(arguments, words):
     with pytest.raises(UserError, match=words):
         Enhancer(**arguments)
+
+
+def test_threads_that_load_models_leave_stderr_open():
+    before = os.fstat(2)
+    for _ in range(3):
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            assert len(list(pool.map(lambda scale: Enhancer("base", scale, "litert"), (2, 3, 4)))) == 3
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_int8_files_must_belong_to_the_weights(random_model, tmp_path):
@@ -241,6 +261,7 @@ def test_quantize_makes_files_that_run(tiny_run, photo_folder, tmp_path, photo, 
     assert "openvino" in capsys.readouterr().out
     compressed = degradation.jpeg(photo[:64, :64], 10)
     exact = Enhancer(str(tmp_path), runtime="tensorflow").enhance(compressed)
+    assert main(["quantize", f"--model={tmp_path}", *flags, "--runtimes=openvino"]) == 0  # LiteRT's file stays usable
     for runtime in ("openvino", "litert"):
         assert metrics.psnr(exact, Enhancer(str(tmp_path), runtime=runtime).enhance(compressed)) > 35
 

@@ -159,6 +159,45 @@ def test_streams(album):
     assert failed.stderr == b"jpegsr: error: 'standard input' is not a JPEG, PNG, WebP, TIFF, GIF or BMP picture\n"
 
 
+def test_a_stream_overwrites_only_when_told(album, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "kept.png"
+    target.write_text("kept")
+    for extra, status in ((), 1), (("--overwrite",), 0):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((album / "a.jpg").read_bytes())))
+        assert main(["enhance", "-", "-o", str(target), FAST, *extra]) == status
+        assert (target.read_bytes() == b"kept") == (status == 1)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["enhance", "-", FAST]) == 1
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_traceback(album):
+    command = f"{sys.executable} -m jpegsr.cli.main info {album}/a.jpg {album}/a.jpg {album}/a.jpg | head -c 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert b"Traceback" not in result.stderr
+
+
+def test_names_that_are_no_utf8(album, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(album / "a.jpg", tmp_path / name)
+    manifest = tmp_path / "manifest.csv"
+    assert main(["enhance", str(tmp_path / name), f"--output_dir={tmp_path / 'out'}", FAST, f"--manifest={manifest}"]) == 0
+    assert os.listdir(os.fsencode(tmp_path / "out")) == [b"caf\xe9.png"]
+    assert b"caf\xe9.jpg" in manifest.read_bytes()
+
+
+def test_folders_may_be_named_in_any_way(album, monkeypatch):
+    """Absolute or relative, above or within each other: photos are found, results are not taken for photos."""
+    (album / "deeper" / "broken.jpg").unlink()
+    monkeypatch.chdir(album.parent)
+    (album.parent / "base").mkdir()  # not the model of that name
+    assert main(["enhance", "album", "--output_dir=.", FAST]) == 0
+    assert pathlib.Path("deeper/b.png").is_file()
+    for _ in range(2):
+        assert main(["enhance", str(album), "--output_dir=album/out", FAST]) == 0
+        assert written(album / "out") == ["a.png", "deeper/b.png", "deeper/still/c.png"]
+
+
 def test_openvino_does_not_import_tensorflow(album, tmp_path):
     program = (
         "import sys; from jpegsr.cli.main import main;"
@@ -185,7 +224,18 @@ def test_openvino_does_not_import_tensorflow(album, tmp_path):
         (["album/a.jpg", "--jobs=0"], "--jobs"),
         (["album/a.jpg", "--jpeg_quality=0"], "jpeg_quality"),
         (["album/a.jpg", "--max_pixels=100", "-o", "x.png"], "above --max_pixels=100"),
-        (["-", "album/a.jpg"], "standard input"),
+        (["-", "album/a.jpg"], "- stands for one photo"),
+        (["album/a.jpg", "album/deeper/b.png", "-o", "-"], "- stands for one photo"),
+        (["-", "--manifest=m.csv"], "- stands for one photo"),
+        (["-", "-o", "x.png", "--format=jpeg"], "differ"),
+        (["album/a.jpg", "--manifest=album/a.jpg"], "is one of the photos"),
+        (["album", "--output_dir=album"], "among the photos"),
+        (["album/dee*", "--output_dir=out"], "only folders"),
+        (["album/a.jpg", "--size=²x²"], "WIDTHxHEIGHT"),
+        (["album/a.jpg", "--longest_side=30000"], "16 at most"),
+        (["album/wide.png", "--scale=4", "-o", "x.webp"], "16383 pixels a side"),
+        (["album/a.jpg", "--png_compression=10"], "png_compression"),
+        (["x" * 300 + ".jpg"], "too long"),
         (["nothing*.jpg", "--output_dir=out"], "no file 'nothing*.jpg'"),
         (["album/notes.txt", "-o", "x.png"], "not a JPEG"),
         (["album/a.jpg", "-o", "album/a.jpg/x.png"], "cannot write"),
@@ -193,6 +243,7 @@ def test_openvino_does_not_import_tensorflow(album, tmp_path):
 )
 def test_mistakes_are_one_line_and_lose_nothing(album, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(album.parent)
+    Image.new("L", (5000, 1)).save(album / "wide.png")
     before = {path: path.read_bytes() for path in album.rglob("*") if path.is_file()}
     assert main(["enhance", *arguments, FAST]) == 1
     lines = capsys.readouterr().err.strip().splitlines()

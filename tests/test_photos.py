@@ -289,6 +289,34 @@ def test_bombs_are_refused_before_they_are_decoded(small):
         photos.read(scans[:start] + scans[start:-2] * 300 + b"\xff\xd9")
 
 
+def test_bytes_after_the_picture_are_no_scans(small):
+    trailer = np.random.default_rng(0).integers(0, 256, 2_000_000, np.uint8).tobytes() + b"\xff\xda" * 1000
+    assert photos.read(saved(Image.fromarray(small), "JPEG") + trailer).pixels.shape == (60, 80, 3)
+
+
+def test_bmp_is_checked_first_and_keeps_gray_and_resolution(small):
+    data = saved(Image.fromarray(small).convert("1"), "BMP", dpi=(300, 300))
+    with pytest.raises(UserError, match="above --max_pixels=4000"):
+        photos.read(data, max_pixels=4000)
+    photo = photos.read(data)
+    assert photo.pixels.shape == (60, 80, 1)
+    with Image.open(io.BytesIO(photos.encode(photo, photo, "png"))) as written:
+        assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_an_unknown_resolution_is_72_dpi(small):
+    photo = photos.read(saved(Image.fromarray(small), "PNG"))
+    with Image.open(io.BytesIO(photos.encode(photo, photo, "jpeg"))) as written:
+        assert written.info["dpi"] == pytest.approx((72, 72), abs=0.5)
+
+
+def test_what_jpeg_cannot_hold_is_left_out_with_a_message(small, caplog):
+    photo = photos.read(saved(Image.fromarray(small), "WEBP", xmp=XMP.replace(b"kept", b"k" * 100_000)))
+    with Image.open(io.BytesIO(photos.encode(photo, photo, "jpeg"))) as written:
+        assert "xmp" not in written.info
+    assert "xmp-data of 100 KB left out" in caplog.text
+
+
 def test_formats_go_by_suffix(small, tmp_path):
     photo = Photo(small)
     for suffix, kind in ((".PNG", "PNG"), (".jpeg", "JPEG"), (".webp", "WEBP"), (".tif", "TIFF")):

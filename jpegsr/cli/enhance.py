@@ -69,7 +69,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (text.isascii() and width.isdecimal() and height.isdecimal()):
         raise UserError(f"--size={text} is not WIDTHxHEIGHT")
     return int(width), int(height)
 
@@ -94,45 +94,62 @@ def _settings() -> "Settings":
     )
 
 
+def _check_output_flags(arguments: list[str], is_stream: bool) -> None:
+    """`UserError` for flags about outputs that contradict each other."""
+    from jpegsr import photos
+
+    if FLAGS.jobs < 1:
+        raise UserError(f"--jobs={FLAGS.jobs} is not above zero")
+    if FLAGS.output and FLAGS.output_dir:
+        raise UserError("give --output or --output_dir, not both")
+    if is_stream and (len(arguments) > 1 or FLAGS.output_dir or FLAGS.manifest):
+        raise UserError("- stands for one photo, or one result: give one PHOTO, no --output_dir and no --manifest")
+    if FLAGS.output and (len(arguments) > 1 or pathlib.Path(arguments[0]).is_dir()):
+        raise UserError("--output names one file: use --output_dir for several photos")
+    if (
+        FLAGS.output
+        and FLAGS.output != "-"
+        and photos.format_of(FLAGS.output) != (FLAGS.format or photos.format_of(FLAGS.output))
+    ):
+        raise UserError(f"--output={FLAGS.output} and --format={FLAGS.format} differ")
+
+
 def _jobs(arguments: list[str], settings: "Settings") -> "tuple[list[Job], list[Outcome]]":
     from jpegsr import files, photos
 
-    if FLAGS.output and FLAGS.output_dir:
-        raise UserError("give --output or --output_dir, not both")
     if FLAGS.output:
-        if len(arguments) > 1 or pathlib.Path(arguments[0]).is_dir():
-            raise UserError("--output names one file: use --output_dir for several photos")
-        if FLAGS.format and photos.format_of(FLAGS.output) != FLAGS.format:
-            raise UserError(f"--output={FLAGS.output} and --format={FLAGS.format} differ")
-        photos.format_of(FLAGS.output)
         if not (source := pathlib.Path(arguments[0])).exists():
             raise UserError(f"no file {str(source)!r}")
-        return [files.Job(source, pathlib.Path(FLAGS.output))], []
-    is_sized = settings.size or settings.longest_side
-    ending = "_resized" if is_sized else f"_x{settings.default_scale()}"
-    return files.list_jobs(arguments, FLAGS.output_dir, photos.FORMATS[FLAGS.format or "png"][0], ending)
+        jobs = [files.Job(source, pathlib.Path(FLAGS.output))]
+        failures: list[Outcome] = []
+    else:
+        is_sized = settings.size or settings.longest_side
+        ending = "_resized" if is_sized else f"_x{settings.default_scale()}"
+        jobs, failures = files.list_jobs(arguments, FLAGS.output_dir, photos.FORMATS[FLAGS.format or "png"][0], ending)
+    if FLAGS.manifest:
+        manifest = pathlib.Path(FLAGS.manifest).resolve()
+        if any(manifest in (job.source.resolve(), job.target.resolve()) for job in jobs):
+            raise UserError(f"--manifest={FLAGS.manifest} is one of the photos or results: choose another name")
+    return jobs, failures
 
 
 def run(arguments: argparse.Namespace) -> int:
     from jpegsr import files, images, model_files, runtimes
     from jpegsr.cli.main import load_tensorflow
 
-    if FLAGS.jobs < 1:
-        raise UserError(f"--jobs={FLAGS.jobs} is not above zero")
     settings = _settings()
-    is_stream = "-" in arguments.photos
-    if is_stream and (len(arguments.photos) > 1 or FLAGS.output_dir):
-        raise UserError("- stands for one photo on standard input: give no other, and no --output_dir")
-    jobs, outcomes = ([], []) if is_stream or FLAGS.output == "-" else _jobs(arguments.photos, settings)
-    for folder in {job.target.absolute().parent for job in jobs[:1]}:
-        images.require_writable(folder)  # before the work, not after it
+    is_stream = "-" in arguments.photos or FLAGS.output == "-"
+    _check_output_flags(arguments.photos, is_stream)
+    jobs, outcomes = ([], []) if is_stream else _jobs(arguments.photos, settings)
+    for job in jobs[:1]:
+        images.require_writable(job.target.absolute().parent)  # before the work, not after it
     weights_path = model_files.find(settings.model, None if settings.scale == 1 else settings.scale)
     if runtimes.choose(settings.runtime, weights_path, settings.device) == "tensorflow":
         load_tensorflow()
     enhancers = files.Enhancers(settings)
     if settings.size is None and settings.longest_side is None:
         enhancers.get(settings.default_scale())  # a wrong model is one error, not one per photo
-    if is_stream or FLAGS.output == "-":
+    if is_stream:
         return _run_stream(arguments.photos[0], enhancers)
     outcomes += _run_batch(jobs, enhancers)
     return _report(outcomes)
@@ -143,13 +160,20 @@ def _run_stream(source: str, enhancers: "Enhancers") -> int:
     from jpegsr import photos
 
     settings = enhancers.settings
-    to_file = FLAGS.output not in (None, "-")
-    kind = photos.format_of(FLAGS.output) if to_file else FLAGS.format or "png"
-    name, content = ("standard input", sys.stdin.buffer.read()) if source == "-" else (source, pathlib.Path(source))
-    photo = photos.read(content, settings.max_pixels, name)
+    target = None if FLAGS.output in (None, "-") else pathlib.Path(FLAGS.output)
+    if target and target.exists() and not settings.overwrite:
+        raise UserError(f"{str(target)!r} is already there: --overwrite makes it anew")
+    if source != "-":
+        photo = photos.read(source, settings.max_pixels)
+    elif sys.stdin is None:
+        raise UserError("standard input is closed")
+    else:
+        photo = photos.read(sys.stdin.buffer.read(), settings.max_pixels, "standard input")
+    kind = photos.format_of(target) if target else FLAGS.format or "png"
+    photos.check_size(target or f"standard output{photos.FORMATS[kind][0]}", *settings.plan(*photo.pixels.shape[:2])[1:])
     result = enhancers.enhance(photo)
-    if to_file:
-        photos.write(FLAGS.output, result, photo, settings.encoder)
+    if target:
+        photos.write(target, result, photo, settings.encoder)
     else:
         sys.stdout.buffer.write(photos.encode(result, photo, kind, settings.encoder))
         sys.stdout.buffer.flush()
@@ -190,7 +214,7 @@ class _Manifest:
         if self._path:
             try:
                 pathlib.Path(self._path).absolute().parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._path, "w", newline="", encoding="utf-8")
+                self._file = open(self._path, "w", newline="", encoding="utf-8", errors="surrogateescape")
             except OSError as error:
                 raise UserError(f"cannot write {self._path!r}: {error.strerror}") from None
             csv.writer(self._file).writerow(["input", "output", "status", "seconds", "error"])
@@ -203,8 +227,11 @@ class _Manifest:
     def add(self, outcome: "Outcome") -> None:
         if self._file:
             row = [outcome.job.source, outcome.job.target, outcome.status, f"{outcome.seconds:.3f}", outcome.error]
-            csv.writer(self._file).writerow(row)
-            self._file.flush()
+            try:
+                csv.writer(self._file).writerow(row)
+                self._file.flush()
+            except OSError as error:
+                raise UserError(f"cannot write {self._path!r}: {error.strerror}") from None
 
 
 def _report(outcomes: "list[Outcome]") -> int:

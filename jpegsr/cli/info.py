@@ -73,6 +73,8 @@ def _plan(path: str, report: "PhotoReport") -> str | None:
     settings = files.Settings(model=FLAGS.model)
     if report.width * report.height > settings.max_pixels:
         return f"enhance: would refuse it, as it is above --max_pixels={settings.max_pixels}"
+    if report.mode in ("F", "LAB") or report.bit_depth > 16:
+        return "enhance: would refuse it, as it takes 8 and 16 bits of gray, RGB or CMYK alone"
     scale, height, width = settings.plan(report.height, report.width)
     jobs, _ = files.list_jobs([path], None, ".png", f"_x{scale}")
     weights = model_files.find(FLAGS.model)

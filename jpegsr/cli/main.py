@@ -52,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"jpegsr: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f" {os.fsdecode(error.filename)!r}" if error.filename else ""
+        print(f"jpegsr: error:{place} {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -64,6 +71,9 @@ def _show_messages() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names on old disks need not be UTF-8
+            stream.reconfigure(errors="surrogateescape")
     warnings.filterwarnings("ignore", module=r"(PIL|keras|tensorflow)\b")
 
 

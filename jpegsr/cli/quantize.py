@@ -41,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("name the model with --model and its training data with --data")
     if bad := sorted(set(FLAGS.runtimes) - {"openvino", "litert"}):
         raise UserError(f"there is no int8 file for runtime {bad[0]!r}: choose openvino, litert or both")
+    if FLAGS.num_pictures < 1:
+        raise UserError(f"--num_pictures={FLAGS.num_pictures} is not above zero")
     load_tensorflow()
     from jpegsr import data, quantization, weights
     from jpegsr.cli.settings import parse_sources
