@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -292,7 +293,7 @@ def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: 
             with open(temporary, "r+b") as file:
                 target = pyvips.Target.new_to_descriptor(file.fileno())
                 image = _prepared(photo, original, kind, os.fspath(path))
-                pyvips.Operation.call(f"{kind}save_target", image, target, **options.of(kind))
+                pyvips.Operation.call(f"{kind}save_target", image, target, keep=_kept(original, kind), **options.of(kind))
         except pyvips.Error as error:
             raise UserError(f"cannot write {os.fspath(path)!r}: {_reason(error)}") from None
 
@@ -300,7 +301,8 @@ def write(path: str | os.PathLike[str], photo: Photo, original: Photo, options: 
 def encode(photo: Photo, original: Photo, kind: str, options: EncoderOptions = EncoderOptions()) -> bytes:
     """The bytes of the file that `write` makes; `kind` is one of `FORMATS`."""
     try:
-        return pyvips.Operation.call(f"{kind}save_buffer", _prepared(photo, original, kind, "the result"), **options.of(kind))
+        image = _prepared(photo, original, kind, "the result")
+        return pyvips.Operation.call(f"{kind}save_buffer", image, keep=_kept(original, kind), **options.of(kind))
     except pyvips.Error as error:
         raise UserError(f"cannot encode the picture: {_reason(error)}") from None
 
@@ -309,6 +311,21 @@ def _reason(error: pyvips.Error) -> str:
     """The line of libvips' message on a failed write that names the cause, if one does."""
     lines = (error.detail or error.message or "").splitlines()
     return next((line.strip() for line in lines if "No space" in line or "too large" in line), one_line(error))
+
+
+def _is_known(resolution: tuple[float, float]) -> bool:
+    """Of files without one, libvips says 72 dpi or 1 pixel per millimetre."""
+    return not any(math.isclose(resolution[0], unknown, rel_tol=1e-3) for unknown in (72 / 25.4, 1.0))
+
+
+def _kept(original: Photo, kind: str) -> int:
+    """Flags of the metadata to write: left to itself, libvips adds EXIF to photos that had none.
+
+    In JPEG and WebP that is where it writes the resolution.
+    """
+    exif, xmp, iptc, icc, other = 1, 2, 4, 8, 16
+    needs_exif = kind in ("jpeg", "webp") and _is_known(original.resolution)
+    return xmp | iptc | icc | other | (exif if "exif-data" in original.metadata or needs_exif else 0)
 
 
 def _prepared(photo: Photo, original: Photo, kind: str, name: str) -> pyvips.Image:
@@ -325,8 +342,7 @@ def _prepared(photo: Photo, original: Photo, kind: str, name: str) -> pyvips.Ima
     if image.format == "ushort" and kind in ("jpeg", "webp"):
         is_gray = image.bands < 3
         image = (image / 257).rint().cast("uchar").copy(interpretation="b-w" if is_gray else "srgb")
-    # One pixel per millimetre is libvips' word for an unknown resolution, which programs take for 72 dpi.
-    xres, yres = original.resolution if original.resolution != (1.0, 1.0) else (72 / 25.4, 72 / 25.4)
+    xres, yres = original.resolution if _is_known(original.resolution) else (72 / 25.4, 72 / 25.4)
     image = image.copy(xres=xres, yres=yres)
     for field, (kind_of_value, value) in original.metadata.items():
         if kind == "jpeg" and field != "icc-profile-data" and len(value) > _JPEG_SEGMENT:

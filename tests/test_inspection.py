@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from conftest import run_python
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from jpegsr import degradation, inspection, jpeg_traces
 from jpegsr.cli.main import main
@@ -237,6 +237,26 @@ def test_info_in_json_goes_on_after_a_bad_photo(tmp_path, capsys):
     assert len(errors) == 2
     assert all(line.startswith("jpegsr: error: ") for line in errors)
     assert ["letter.jpg" in errors[0], "nowhere.jpg" in errors[1]] == [True, True]
+
+
+def test_info_agrees_with_what_enhance_does(tmp_path, capsys):
+    photo, depth = tmp_path / "photo.png", tmp_path / "depth.tif"
+    Image.fromarray(np.full((9, 12), 0.5, np.float32)).save(depth)
+    assert main(["enhance", str(SAMPLES / "cat.jpg"), "-o", str(photo), "--runtime=openvino"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(photo), str(depth)]) == 0
+    ours, deep = capsys.readouterr().out.split("\n\n")
+    assert "72.01 dpi" in ours  # per metre in a PNG; what stands for an unknown resolution
+    assert "would refuse it" in deep
+    assert "dpi" not in deep
+    assert main(["enhance", str(depth), "-o", str(tmp_path / "out.png"), "--runtime=openvino"]) == 1
+    assert "8 and 16 bits" in capsys.readouterr().err
+
+
+def test_xmp_of_a_png_is_seen(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
+    assert inspect_picture(tmp_path, noise(9, 9, 3), "PNG", pnginfo=text).has_xmp
 
 
 def test_info_imports_nothing_heavy():

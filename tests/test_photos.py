@@ -304,10 +304,17 @@ def test_bmp_is_checked_first_and_keeps_gray_and_resolution(small):
         assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
-def test_an_unknown_resolution_is_72_dpi(small):
-    photo = photos.read(saved(Image.fromarray(small), "PNG"))
-    with Image.open(io.BytesIO(photos.encode(photo, photo, "jpeg"))) as written:
-        assert written.info["dpi"] == pytest.approx((72, 72), abs=0.5)
+def test_resolution_without_exif(small):
+    """A known one is kept in every format, an unknown one is not made up, or 72 dpi where there must be one."""
+    known = photos.read(saved(Image.fromarray(small), "PNG", dpi=(300, 300)))
+    unknown = photos.read(saved(Image.fromarray(small), "PNG"))
+    for kind in ("png", "jpeg", "webp", "tiff"):
+        with Image.open(io.BytesIO(photos.encode(known, known, kind))) as written:
+            dpi = written.getexif().get(0x011A) if kind in ("webp", "jpeg") else written.info["dpi"][0]
+            assert dpi == pytest.approx(300, abs=0.1)
+        with Image.open(io.BytesIO(photos.encode(unknown, unknown, kind))) as written:
+            assert "exif" not in written.info
+            assert written.info.get("dpi", (72, 72)) == pytest.approx((72, 72), abs=0.1)
 
 
 def test_what_jpeg_cannot_hold_is_left_out_with_a_message(small, caplog):
