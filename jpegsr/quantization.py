@@ -143,6 +143,7 @@ def _write_openvino(saved_model: pathlib.Path, inputs: list[dict[str, np.ndarray
         quantized = nncf.quantize(model, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs))
         with tempfile.TemporaryDirectory() as folder:
             temporary = pathlib.Path(folder) / path.name
+            quantized.set_rt_info("", ["conversion_parameters", "input_model"])  # a folder that is gone by then
             openvino.save_model(quantized, temporary)
             for suffix in (".bin", ".xml"):
                 with images.written_beside(path.with_suffix(suffix)) as target:
