@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import re
+import struct
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -29,6 +30,11 @@ def list_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 
 Source = str | os.PathLike[str] | BinaryIO
+# What Pillow's parsers raise for damaged files; other errors are ours, and must not pass for damage.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error, EOFError,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -55,6 +61,20 @@ def refuse_scan_bomb(content: bytes, name: str) -> None:
     """`UserError` for a JPEG with so many scans that 100 KB of them keep a decoder busy for minutes."""
     if sum(1 for _ in itertools.islice(_SCAN.finditer(content), _MAX_SCANS + 1)) > _MAX_SCANS:
         raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's content; `UserError` names it if it cannot be read or is empty."""
+    name = os.fspath(path)
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no file {name!r}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {name!r}: {getattr(error, 'strerror', None) or error}") from None
+    if not content:
+        raise UserError(f"{name!r} is empty")
+    return content
 
 
 def read_size(source: Source) -> tuple[int, int]:

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import os
-import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from jpegsr import jpeg_traces
+from jpegsr import images, jpeg_traces
 from jpegsr.errors import UserError, first_line
-from jpegsr.images import refuse_scan_bomb
 from jpegsr.jpeg_traces import EarlierJpeg
 
 # Pillow's names of what `enhance` reads (MPO comes with JPEG). Not the others: for EPS, say, it would start Ghostscript.
@@ -101,10 +99,10 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
       UserError: it cannot be read, is none of these, is damaged, or has absurdly many pixels.
     """
     name = os.fspath(path)
-    content = _read_bytes(path)
+    content = images.read_bytes(path)
     with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         if image.format in ("JPEG", "MPO"):
-            refuse_scan_bomb(content, name)
+            images.refuse_scan_bomb(content, name)
         mode, jpeg = image.mode, _describe_jpeg(image)
         luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
         # Pillow itself turns TIFFs.
@@ -132,19 +130,6 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
     return dataclasses.replace(report, earlier_jpeg=earlier_jpeg)
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    name = os.fspath(path)
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"no file {name!r}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {name!r}: {getattr(error, 'strerror', None) or error}") from None
-    if not content:
-        raise UserError(f"{name!r} is empty")
-    return content
-
-
 @contextlib.contextmanager
 def _named_errors(name: str) -> Iterator[None]:
     """What Pillow says about a file, as a `UserError` that names it; its warnings, say of odd EXIF, are kept quiet."""
@@ -158,17 +143,15 @@ def _named_errors(name: str) -> Iterator[None]:
         raise UserError(f"{name!r} is not a JPEG, PNG, WebP, TIFF, GIF or BMP picture") from None
     except MemoryError:
         raise UserError(f"cannot read {name!r}: not enough memory") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except images.DAMAGE as error:
         raise UserError(f"cannot read {name!r}: {first_line(error)}") from None
-    except Exception as error:  # damaged files make Pillow raise errors of every kind
-        raise UserError(f"cannot read {name!r}: it is damaged ({type(error).__name__})") from None
 
 
 def _exif(image: Image.Image) -> Mapping[int, Any]:
     """What can be read of the EXIF: a photo is not lost for damage to that."""
     try:
         return image.getexif()
-    except Exception:  # of every kind, as above
+    except images.DAMAGE:
         return {}
 
 

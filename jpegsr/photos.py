@@ -106,20 +106,11 @@ def read(source: str | os.PathLike[str] | bytes, max_pixels: int = DEFAULT_MAX_P
       UserError: it cannot be read, is no JPEG, PNG, WebP, TIFF, GIF or BMP, is damaged, or is too large.
     """
     name = name or (os.fspath(source) if not isinstance(source, bytes) else "the picture")
-    content = source if isinstance(source, bytes) else _read_bytes(source)
+    content = source if isinstance(source, bytes) else images.read_bytes(source)
     with _named_errors(name):
         image = _open(content, max_pixels, name)
         _check_pixels(image.width, image.height, max_pixels, name)
         return _decode(image, name)
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"no file {os.fspath(path)!r}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {os.fspath(path)!r}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -173,7 +164,7 @@ def _open_bmp(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
             image = pyvips.Image.new_from_array(np.asarray(bitmap.convert(mode if mode in ("L", "RGB", "RGBA") else "RGB")))
             dpi = bitmap.info.get("dpi", (25.4, 25.4))
             return image.copy(xres=dpi[0] / 25.4, yres=dpi[1] / 25.4)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except images.DAMAGE as error:
         raise UserError(f"cannot read {name!r}: {first_line(error)}") from None
 
 
@@ -192,7 +183,7 @@ def _with_tiff_exif(image: pyvips.Image, content: bytes) -> pyvips.Image:
             if not list(exif):
                 return image
             blob = exif.tobytes()
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, AttributeError, Image.DecompressionBombError) as error:
+    except images.DAMAGE as error:
         _logger.warning("EXIF of a TIFF left out: %s", first_line(error))
         return image
     image = image.copy()

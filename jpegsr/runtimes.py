@@ -38,7 +38,6 @@ class Network:
       alignment: of tiles.
       bytes_per_pixel: memory that a call takes, per input pixel.
       runtime: "tensorflow", "openvino" or "litert".
-      model: name of the `.keras` file without suffix.
     """
 
     run: Callable[[np.ndarray, float], np.ndarray]
@@ -47,7 +46,6 @@ class Network:
     alignment: int
     bytes_per_pixel: int
     runtime: str
-    model: str
 
 
 def int8_path(weights_path: pathlib.Path, runtime: str) -> pathlib.Path:
@@ -132,7 +130,6 @@ def load(model: str, scale: int | None = None, runtime: str = "auto", device: st
         alignment=config.alignment,
         bytes_per_pixel=_bytes_per_pixel(config, chosen),
         runtime=chosen,
-        model=path.stem,
     )
 
 

@@ -4,6 +4,8 @@ import numpy as np
 
 from jpegsr import vips
 
+_BAND = 256  # rows, an even number
+
 
 def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Give fully transparent pixels the colour of what is visible around them.
@@ -21,8 +23,10 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     if alpha.all() or not alpha.any():
         return pixels
-    weight = alpha.astype(np.float32)
-    weighted, weight = _halved(pixels * weight), _halved(weight)
+    # In bands, as floats of the whole picture take many times its memory.
+    bands = [slice(start, start + _BAND) for start in range(0, len(pixels), _BAND)]
+    weighted = np.concatenate([_halved(pixels[band] * alpha[band].astype(np.float32)) for band in bands])
+    weight = np.concatenate([_halved(alpha[band].astype(np.float32)) for band in bands])
     filling = _filled(weighted, weight)
     height, width = pixels.shape[:2]
     enlarged = np.rint(filling).astype(pixels.dtype).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]

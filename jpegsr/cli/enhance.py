@@ -106,11 +106,7 @@ def _check_output_flags(arguments: list[str], is_stream: bool) -> None:
         raise UserError("- stands for one photo, or one result: give one PHOTO, no --output_dir and no --manifest")
     if FLAGS.output and (len(arguments) > 1 or pathlib.Path(arguments[0]).is_dir()):
         raise UserError("--output names one file: use --output_dir for several photos")
-    if (
-        FLAGS.output
-        and FLAGS.output != "-"
-        and photos.format_of(FLAGS.output) != (FLAGS.format or photos.format_of(FLAGS.output))
-    ):
+    if FLAGS.output not in (None, "-") and FLAGS.format not in (None, photos.format_of(FLAGS.output)):
         raise UserError(f"--output={FLAGS.output} and --format={FLAGS.format} differ")
 
 
