@@ -23,7 +23,8 @@ class Enhancer:
     An instance may be used from several threads; one tile at a time is in the network, with all cores.
 
     Args:
-      model: a shipped name ("base"), a `.keras` file, or the folder of a training run.
+      model: a shipped name ("base"), a `.keras` file, or the folder of a training run; or a network that is ready, which has a
+        scale, runtime and device of its own.
       scale: 2, 3 or 4; 1 restores without enlarging; by default what the model does (2 for shipped names).
       runtime: "tensorflow" (float32), "openvino" or "litert" (int8), or "auto", the fastest one at hand.
       strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is.
@@ -37,7 +38,7 @@ class Enhancer:
 
     def __init__(
         self,
-        model: str = "base",
+        model: str | runtimes.Network = "base",
         scale: int | None = None,
         runtime: str = "auto",
         *,
@@ -50,7 +51,9 @@ class Enhancer:
             raise UserError(f"strength {strength} is not between 0 and 1")
         if tile_size is not None and tile_size < _SMALLEST_TILE:
             raise UserError(f"tile_size {tile_size} is below {_SMALLEST_TILE}: smaller tiles are all overlap")
-        self.network = runtimes.load(model, scale, runtime, device)
+        self.network = runtimes.load(model, scale, runtime, device) if isinstance(model, str) else model
+        if scale not in (None, self.network.scale):
+            raise UserError(f"the network enlarges {self.network.scale} times, not {scale}")
         self._tile_size = tile_size
         run = self.network.run
 
@@ -127,6 +130,8 @@ class Enhancer:
         return Photo(result, None if photo.alpha is None else transparency.enlarge_alpha(photo.alpha, self.scale))
 
     def _tiling(self) -> inference.Tiling:
+        if self._tile_size is None and self.network.tiling:
+            return self.network.tiling
         if self._tile_size:
             max_tile_pixels = self._tile_size**2
         else:

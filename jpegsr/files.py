@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import glob
+import logging
 import os
 import pathlib
 import threading
@@ -11,12 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+import numpy as np
+
 from jpegsr import model_files, photos, vips
 from jpegsr.config import ModelConfig
 from jpegsr.enhancement import Enhancer
 from jpegsr.errors import UserError, first_line
 from jpegsr.photos import Photo
+from jpegsr.runtimes import Network
 
+_logger = logging.getLogger(__name__)
 # Beyond the largest scale it is plain resampling.
 _MOST_ENLARGEMENT = 16
 
@@ -33,7 +38,7 @@ class Settings:
       overwrite: redo what is already there.
     """
 
-    model: str = "base"
+    model: str | Network = "base"
     scale: int | None = None
     size: tuple[int, int] | None = None
     longest_side: int | None = None
@@ -56,14 +61,20 @@ class Settings:
 
     def scales(self) -> list[int]:
         """The scales that the model offers, in rising order; `UserError` if there is no such model."""
-        path = model_files.find(self.model)
-        own = ModelConfig.from_json(model_files.read_card(path)["config"]).scale
-        return sorted({1, own, *model_files.shipped_scales(self.model)})
+        if isinstance(self.model, Network):
+            return [self.model.scale]
+        return sorted({1, self._own_scale(), *model_files.shipped_scales(self.model)})
+
+    def _own_scale(self) -> int:
+        """That of the model itself, whichever others there are of its name."""
+        if isinstance(self.model, Network):
+            return self.model.scale
+        return ModelConfig.from_json(model_files.read_card(model_files.find(self.model))["config"]).scale
 
     def default_scale(self) -> int:
         """The scale of pictures for which no size is asked."""
         if self.scale is None:
-            return ModelConfig.from_json(model_files.read_card(model_files.find(self.model))["config"]).scale
+            return self._own_scale()
         if self.scale not in (scales := self.scales()):
             raise UserError(f"{self.model!r} has no weights for scale {self.scale}: there are {', '.join(map(str, scales))}")
         return self.scale
@@ -109,14 +120,26 @@ class Enhancers:
                 )
             return self._by_scale[scale]
 
-    def enhance(self, photo: Photo, progress: Callable[[int, int], None] | None = None) -> Photo:
-        """A photo at the size that the settings ask for."""
+    def enhance(self, photo: Photo, name: str, progress: Callable[[int, int], None] | None = None) -> Photo:
+        """A photo, which messages call `name`, at the size that the settings ask for."""
         scale, height, width = self.settings.plan(*photo.pixels.shape[:2])
-        result = self.get(scale).enhance_photo(photo, progress)
+        enhancer = self.get(scale)
+        if enhancer.network.is_8_bit and photo.pixels.dtype == np.uint16:
+            _logger.warning("%s: of its 16 bits, the network takes the upper 8", name)
+        try:
+            result = enhancer.enhance_photo(photo, progress)
+        except UserError as error:
+            raise UserError(f"cannot enhance {name!r}: {error}") from None
         if result.pixels.shape[:2] == (height, width):
             return result
         alpha = None if result.alpha is None else vips.resize(result.alpha, width, height)
         return Photo(vips.resize(result.pixels, width, height), alpha)
+
+    def close(self) -> None:
+        """End what is under way in the networks, where that is possible."""
+        with self._lock:
+            for enhancer in self._by_scale.values():
+                enhancer.network.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +274,7 @@ def run_job(job: Job, enhancers: Enhancers, progress: Callable[[int, int], None]
                 return Outcome(job, "skipped")
         photo = photos.read(job.source, settings.max_pixels)
         photos.check_size(job.target, *settings.plan(*photo.pixels.shape[:2])[1:])
-        photos.write(job.target, enhancers.enhance(photo, progress), photo, settings.encoder)
+        photos.write(job.target, enhancers.enhance(photo, str(job.source), progress), photo, settings.encoder)
     except UserError as error:
         return Outcome(job, "failed", time.perf_counter() - started, " ".join(str(error).split()))
     except StoppedError:
@@ -276,7 +299,8 @@ def run_jobs(
       advance: told by how many files, in fractions of tiles, the work has gone on; called from several threads.
 
     Yields:
-      Outcomes in the order in which jobs end. Closing the generator, or Ctrl-C, calls off what is under way.
+      Outcomes in the order in which jobs end. Closing the generator, or Ctrl-C, calls off what is under way. At the end the
+      networks are closed.
     """
     stop = threading.Event()
 
@@ -303,4 +327,5 @@ def run_jobs(
                 yield future.result()
         finally:
             stop.set()
+            enhancers.close()
             pool.shutdown(cancel_futures=True)

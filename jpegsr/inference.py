@@ -10,12 +10,26 @@ import numpy as np
 
 from jpegsr.pixels import to_levels, to_unit
 
-# float32 [1, h, w, 3] in [0, 1] -> float32 [1, s * h, s * w, 3]; called from several threads at once.
+# float32 [N, h, w, 3] in [0, 1] -> float32 [N, s * h, s * w, 3]; called from several threads at once. N is 1 unless the tiling
+# has tiles of fixed shape.
 Run = Callable[[np.ndarray], np.ndarray]
 # (tiles done, tiles in all); may raise to stop the work.
 Progress = Callable[[int, int], None]
 # One tile is in the network while another one is cut, converted or written back.
 _NUM_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedTiles:
+    """The one shape that some networks are compiled for.
+
+    Attributes:
+      side: of the square tiles.
+      count: how many of them a call takes at most.
+    """
+
+    side: int
+    count: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +42,33 @@ class Tiling:
         the result is that of a single pass, and needs no blending.
       alignment: tiles start at multiples of this many pixels.
       max_tile_pixels: input pixels of a tile, overlap included.
+      fixed: tiles of a shape that the network prefers, several in a call, for pictures that are larger than one tile.
     """
 
     scale: int
     overlap: int
     alignment: int = 1
     max_tile_pixels: int = 512 * 512
+    fixed: FixedTiles | None = None
 
     def shape(self, height: int, width: int) -> tuple["Cuts", "Cuts"]:
         """The cuts along both axes: near-square tiles, all of one shape, that fill the picture from edge to edge."""
+        if self.fixed and height * width > self.max_tile_pixels:
+            rows, columns = (cut_exactly(size, self.fixed.side, self.overlap, self.alignment) for size in (height, width))
+            if rows and columns:
+                return rows, columns
         side = math.isqrt(self.max_tile_pixels)
         # What a short axis leaves unused, the other one may use.
         rows = cut(height, max(side, self.max_tile_pixels // width), self.overlap, self.alignment)
         columns = cut(width, max(side, self.max_tile_pixels // rows.length), self.overlap, self.alignment)
         return rows, columns
+
+    def groups(self, rows: "Cuts", columns: "Cuts") -> list[list[tuple[int, int]]]:
+        """The (row, column) of all tiles, those together that go into one call."""
+        places = list(itertools.product(range(len(rows.starts)), range(len(columns.starts))))
+        is_fixed = self.fixed and rows.length == columns.length == self.fixed.side
+        count = self.fixed.count if self.fixed and is_fixed else 1
+        return [places[i : i + count] for i in range(0, len(places), count)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +106,21 @@ def cut(size: int, max_length: int, overlap: int, alignment: int = 1) -> Cuts:
     length = step + margin + remainder
     if length >= size:
         return Cuts(size, (0,), (0, size))
-    starts = tuple(dict.fromkeys(min(i * step, size - length) for i in range(count)))
+    return _spread(size, length, step)
+
+
+def cut_exactly(size: int, length: int, overlap: int, alignment: int = 1) -> Cuts | None:
+    """Cut an axis into tiles of a given length, or None if it is too short, or ends off the grid; arguments as in `cut`."""
+    step = (length - 2 * -(-overlap // alignment) * alignment) // alignment * alignment
+    if step < 1 or size < length or (size - length) % alignment:
+        return None
+    return _spread(size, length, step)
+
+
+def _spread(size: int, length: int, step: int) -> Cuts:
+    """Tiles that start every `step` pixels, but for the last one, which ends with the axis."""
+    count = -(-(size - length) // step) + 1
+    starts = tuple(min(i * step, size - length) for i in range(count))
     middles = tuple((start + length + following) // 2 for start, following in itertools.pairwise(starts))
     return Cuts(length, starts, (0, *middles, size))
 
@@ -91,7 +132,7 @@ def apply(run: Run, picture: np.ndarray, tiling: Tiling, progress: Progress | No
       run: the network.
       picture: uint8 or uint16 `[H, W, 3]`, or `[H, W, 1]` (gray).
       tiling: how to cut it.
-      progress: called after each tile, in the caller's thread.
+      progress: called after each call of the network, in the caller's thread.
 
     Returns:
       `[scale * H, scale * W, C]` of the same type; memory beyond it is that of the tiles in flight.
@@ -101,10 +142,17 @@ def apply(run: Run, picture: np.ndarray, tiling: Tiling, progress: Progress | No
     rows, columns = tiling.shape(height, width)
     result = np.empty((height * scale, width * scale, channels), picture.dtype)
 
-    def enhance_tile(row: int, column: int) -> None:
+    def tile(row: int, column: int) -> np.ndarray:
         top, left = rows.starts[row], columns.starts[column]
-        tile = to_unit(picture[None, top : top + rows.length, left : left + columns.length])
-        pixels = run(np.repeat(tile, 3, axis=3) if channels == 1 else tile)[0]
+        return picture[top : top + rows.length, left : left + columns.length]
+
+    def enhance_tiles(group: list[tuple[int, int]]) -> None:
+        tiles = to_unit(np.stack([tile(*place) for place in group]))
+        for place, pixels in zip(group, run(np.repeat(tiles, 3, axis=3) if channels == 1 else tiles), strict=True):
+            write(*place, pixels)
+
+    def write(row: int, column: int, pixels: np.ndarray) -> None:
+        top, left = rows.starts[row], columns.starts[column]
         first_row, last_row = rows.borders[row : row + 2]
         first_column, last_column = columns.borders[column : column + 2]
         kept = pixels[
@@ -117,14 +165,15 @@ def apply(run: Run, picture: np.ndarray, tiling: Tiling, progress: Progress | No
                 band = band.mean(axis=2, keepdims=True)
             target[start : start + 64] = to_levels(band, picture.dtype.name)
 
-    places = [(row, column) for row in range(len(rows.starts)) for column in range(len(columns.starts))]
+    groups = tiling.groups(rows, columns)
     with concurrent.futures.ThreadPoolExecutor(_NUM_IN_FLIGHT) as pool:
-        futures = [pool.submit(enhance_tile, *place) for place in places]
+        futures = [pool.submit(enhance_tiles, group) for group in groups]
+        num_tiles = list(itertools.accumulate(map(len, groups)))
         try:
-            for done, future in enumerate(futures, start=1):
+            for future, num_done in zip(futures, num_tiles, strict=True):
                 future.result()
                 if progress:
-                    progress(done, len(futures))
+                    progress(num_done, num_tiles[-1])
         finally:
             pool.shutdown(cancel_futures=True)
     return result

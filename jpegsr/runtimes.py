@@ -20,6 +20,7 @@ from jpegsr import model_files
 from jpegsr.config import ModelConfig
 from jpegsr.console import silenced_stderr
 from jpegsr.errors import UserError, first_line
+from jpegsr.inference import Tiling
 
 RUNTIMES = ("auto", "tensorflow", "openvino", "litert")
 # Compiled programs for tile shapes, kept per model: a batch of photos has few.
@@ -29,15 +30,19 @@ _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A model that is ready to run, on one thing at a time: callers from several threads wait for each other.
+    """A model that is ready to run; callers from several threads wait for each other where it runs on one thing at a time.
 
     Attributes:
-      run: (float32 `[1, h, w, 3]` in [0, 1], strength) -> float32 `[1, scale * h, scale * w, 3]`.
+      run: (float32 `[1, h, w, 3]` in [0, 1], strength) -> float32 `[1, scale * h, scale * w, 3]`; with a tiling that has fixed
+        tiles, also for several at once.
       scale: 1 (CAR's own output), 2, 3 or 4.
       overlap: receptive radius in input pixels.
       alignment: of tiles.
       bytes_per_pixel: memory that a call takes, per input pixel.
-      runtime: "tensorflow", "openvino" or "litert".
+      runtime: "tensorflow", "openvino", "litert" or "server".
+      tiling: how to cut pictures, if the network has a say in that; else it is a matter of the memory that is free.
+      is_8_bit: whether levels between the 256 of 8 bits are lost.
+      close: ends calls that are under way, if they can be ended; the network is of no use after it.
     """
 
     run: Callable[[np.ndarray, float], np.ndarray]
@@ -46,6 +51,9 @@ class Network:
     alignment: int
     bytes_per_pixel: int
     runtime: str
+    tiling: Tiling | None = None
+    is_8_bit: bool = False
+    close: Callable[[], None] = lambda: None
 
 
 def int8_path(weights_path: pathlib.Path, runtime: str) -> pathlib.Path:

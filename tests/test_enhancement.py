@@ -48,6 +48,30 @@ def test_tiles_equal_a_single_pass(random_model, photo, size, max_tile_pixels, s
     assert (whole != tiled).mean() < 1e-3
 
 
+@pytest.mark.parametrize("size", [(96, 130), (40, 40), (39, 200), (97, 130)])
+def test_tiles_of_one_shape_several_at_a_time(random_model, photo, size):
+    network = runtimes.load(random_model, 3, "tensorflow")
+    picture = np.ascontiguousarray(photo[: size[0], : size[1]])
+    shapes = []
+
+    def run(tiles):
+        shapes.append(tiles.shape)
+        return np.concatenate([network.run(tile[None], 1.0) for tile in tiles])
+
+    fixed = inference.FixedTiles(40, 3)
+    tiling = inference.Tiling(3, network.overlap, network.alignment, 39 * 40, fixed)
+    whole = np.asarray(to_levels(network.run(to_unit(picture[None]), 1.0)[0]))
+    progress = []
+    tiled = inference.apply(run, picture, tiling, lambda *numbers: progress.append(numbers))
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    assert progress[-1] == (sum(shape[0] for shape in shapes),) * 2
+    if min(size) >= 40 and all((side - 40) % network.alignment == 0 for side in size):
+        assert {shape[1:] for shape in shapes} == {(40, 40, 3)}
+        assert max(shape[0] for shape in shapes) == min(3, progress[-1][1])
+    else:  # too thin, or off the grid on which this network's tiles start
+        assert {shape[0] for shape in shapes} == {1}
+
+
 @pytest.mark.parametrize("alignment", [1, 2, 4])
 @pytest.mark.parametrize("size", [100, 101, 103, 1000, 6001])
 def test_cuts_cover_an_axis_with_tiles_of_one_length(size, alignment):
