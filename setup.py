@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
 FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
 QUANTIZE = [*FAST, "nncf>=2.17"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17,<2"]
 
 setup(
     name="jpegsr",
@@ -31,14 +32,17 @@ setup(
         "tensorboard>=2.20,<2.22",  # tf.summary writes through it; TensorFlow no longer requires it
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",
+        "tensorflow-serving-api>=2.21,<2.22",  # protos and stubs, for warm-up requests and the client
         "tqdm>=4.66",
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "fast": FAST,
+        "onnx": ONNX,
         "quantize": QUANTIZE,
         "test": [
             *QUANTIZE,
+            *ONNX,
             "jax>=0.6",
             "mypy>=1.15",
             "pytest>=8.3",

@@ -4,28 +4,20 @@ Weights and activations of the convolutions become 8-bit integers, with ranges m
 picture itself, to which both networks add what they find, stays in floats (OpenVINO).
 """
 
-import contextlib
-import io
 import json
 import logging
 import pathlib
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from jpegsr import degradation, images, inference, metrics, model_files, models, provenance, runtimes
-from jpegsr.console import silenced_stderr
+from jpegsr import conversion, degradation, images, inference, metrics, model_files, provenance, runtimes
 from jpegsr.data import PatchSampler, validation_images
 from jpegsr.errors import UserError
 from jpegsr.pixels import to_unit
 from jpegsr.weights import TrainedModel
 
-OUTPUTS = ("upscaled", "restored")
 PICTURE_SIZE = 128  # largest side of a calibration picture, in pixels of the network's input
 # One after the other over the calibration pictures: what the blind models are trained for. 0: uncompressed.
 CALIBRATION_QUALITIES = (5, 10, 20, 30, 40, 60, 80, 95, 0)
@@ -97,68 +89,23 @@ def quantize(trained: TrainedModel, pictures: Sequence[np.ndarray], paths: dict[
       UserError: a package that makes these files is not installed.
     """
     inputs = [{"image": to_unit(picture[None]), "strength": np.float32(1)} for picture in pictures]
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = pathlib.Path(folder) / "model"
-        _save(trained.model, saved_model)
+    with conversion.interchange_model(trained) as saved_model:
         if "openvino" in paths:
             _write_openvino(saved_model, inputs, paths["openvino"])
         if "litert" in paths:
-            _write_litert(saved_model, inputs, paths["litert"])
-
-
-def _save(joint: keras.Model, folder: pathlib.Path) -> None:
-    """A SavedModel with a signature per output and one (the default) with both."""
-    signature = [tf.TensorSpec((1, None, None, 3), tf.float32, "image"), tf.TensorSpec((), tf.float32, "strength")]
-    archive = keras.export.ExportArchive()
-    archive.track(joint)
-    archive.add_endpoint("serving_default", lambda image, strength: models.enhance(joint, image, strength), signature)
-    for name in OUTPUTS:
-        archive.add_endpoint(name, _endpoint(joint, name), signature)
-    archive.write_out(str(folder), verbose=False)
-
-
-def _endpoint(joint: keras.Model, output: str):
-    return lambda image, strength: {output: models.enhance(joint, image, strength)[output]}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converters' progress bars and warnings about their own parts are of no use to the caller."""
-    with contextlib.redirect_stdout(io.StringIO()), silenced_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+            with conversion.quiet():
+                content = conversion.litert_content(saved_model, inputs)
+            with images.written_beside(paths["litert"]) as target:
+                target.write_bytes(content)
 
 
 def _write_openvino(saved_model: pathlib.Path, inputs: list[dict[str, np.ndarray]], path: pathlib.Path) -> None:
-    with _quiet():
+    with conversion.quiet():
         try:
             import nncf
-            import openvino
-        except ImportError as error:
-            raise UserError(f"quantisation needs {error.name}: pip install 'jpegsr[quantize]'") from None
+        except ImportError:
+            raise UserError("quantisation needs nncf: pip install 'jpegsr[quantize]'") from None
         logging.getLogger("nncf").setLevel(logging.ERROR)
-        model = openvino.convert_model(str(saved_model))
-        for output in model.outputs:  # the names of the signature, whatever the converter made of them
-            output.get_tensor().set_names({next(name for name in OUTPUTS if any(name in known for known in output.names))})
+        model = conversion.openvino_model(saved_model)
         quantized = nncf.quantize(model, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs))
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = pathlib.Path(folder) / path.name
-            quantized.set_rt_info("", ["conversion_parameters", "input_model"])  # a folder that is gone by then
-            openvino.save_model(quantized, temporary)
-            for suffix in (".bin", ".xml"):
-                with images.written_beside(path.with_suffix(suffix)) as target:
-                    target.write_bytes(temporary.with_suffix(suffix).read_bytes())
-
-
-def _write_litert(saved_model: pathlib.Path, inputs: list[dict[str, np.ndarray]], path: pathlib.Path) -> None:
-    def representative_dataset():
-        for name in OUTPUTS:
-            yield from ((name, values) for values in inputs)
-
-    with _quiet():
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(OUTPUTS))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = representative_dataset
-        content = converter.convert()
-    with images.written_beside(path) as target:
-        target.write_bytes(content)
+        conversion.save_openvino(quantized, path, half_precision=True)

@@ -136,7 +136,7 @@ def load(model: str, scale: int | None = None, runtime: str = "auto", device: st
         scale=1 if scale == 1 else config.scale,
         overlap=config.car_receptive_radius if scale == 1 else config.receptive_radius,
         alignment=config.alignment,
-        bytes_per_pixel=_bytes_per_pixel(config, chosen),
+        bytes_per_pixel=bytes_per_pixel(config, chosen),
         runtime=chosen,
     )
 
@@ -152,7 +152,7 @@ def _one_at_a_time(run: Callable[[np.ndarray, float], np.ndarray]) -> Callable[[
     return locked
 
 
-def _bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
+def bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
     """Upper estimate of what one input pixel takes while it is in the network (benchmarks/enhance_memory.py measures it)."""
     features = max(config.car_num_filters / config.car_stride**2, config.sr_num_filters)
     bytes_per_value = 4 if runtime == "tensorflow" else 1

@@ -1,59 +1,67 @@
-"""Models as TensorFlow SavedModels that load and run without this package."""
+"""Models as TensorFlow SavedModels for TensorFlow Serving, which load and run without this package.
 
-import os
+Beside the SavedModel, `assets.extra/tf_serving_warmup_requests` holds a request per signature, which TensorFlow Serving runs
+before it takes others.
+"""
+
 import pathlib
-import shutil
-import tempfile
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from jpegsr.errors import UserError
-from jpegsr.pixels import to_levels, to_unit
+from jpegsr.endpoints import Endpoints, ServingOptions
 from jpegsr.weights import TrainedModel
 
+WARMUP_FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
+# The side of the pictures that warm a server up, in pixels.
+_WARMUP_SIZE = 64
 
-def export_saved_model(trained: TrainedModel, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Write a SavedModel to `folder/1`, or to the next number if that is taken.
 
-    Signatures, all with one argument `image` of any batch, height and width:
-      upscale, serving_default: uint8 `[B, H, W, 3]` -> `upscaled`, uint8 `[B, scale * H, scale * W, 3]`.
-      restore: uint8 `[B, H, W, 3]` -> `restored`, uint8 of the same shape.
-      upscale_float: float32 `[B, H, W, 3]` in [0, 1] -> `upscaled`, float32, not clipped.
+def write_saved_model(trained: TrainedModel, folder: pathlib.Path, options: ServingOptions) -> None:
+    """Write a SavedModel with its warm-up requests to a new folder.
 
-    Returns:
-      The version folder, which appears complete or not at all.
+    Signatures (see `Endpoints`), each with named inputs and outputs:
+      serving_default: `image_bytes`, string `[B]`, JPEG or PNG -> `image_bytes`, string `[B]`, PNG or JPEG.
+      upscale: `image`, uint8 `[B, H, W, 3]` -> `upscaled`, uint8 `[B, scale * H, scale * W, 3]`.
+      restore: `image`, uint8 `[B, H, W, 3]` -> `restored`, uint8 of the same shape.
+      upscale_tiles: `tiles`, uint8 `[N, T, T, 3]` -> `upscaled`, uint8 `[N, scale * T, scale * T, 3]`, compiled by XLA.
+      describe: `keys`, string `[K]` -> `values`, string `[K]`.
     """
-    folder = pathlib.Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder, prefix=".export-"))
-    except OSError as error:
-        raise UserError(f"cannot write to folder {str(folder)!r}: {error.strerror}") from None
-    try:
-        _write(trained.model, temporary / "model")
-        taken = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-        target = folder / str(max(taken, default=0) + 1)
-        (temporary / "model").rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def _write(model: keras.Model, path: pathlib.Path) -> None:
-    def levels_endpoint(output: str):
-        return lambda image: {output: to_levels(model(to_unit(image), training=False)[output])}
-
-    def specification(dtype: tf.DType) -> list[tf.TensorSpec]:
-        return [tf.TensorSpec((None, None, None, 3), dtype, name="image")]
-
+    endpoints = Endpoints(trained, options)
+    pictures = tf.TensorSpec((None, None, None, 3), tf.uint8, "image")
+    tiles = tf.TensorSpec((options.tile_batch, options.tile_size, options.tile_size, 3), tf.uint8, "tiles")
+    # It finds the variables of the endpoints; to track the model as well would store them twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    # The first endpoint is what TensorFlow Serving calls when no signature is named.
-    archive.add_endpoint("serving_default", levels_endpoint("upscaled"), specification(tf.uint8))
-    archive.add_endpoint("upscale", levels_endpoint("upscaled"), specification(tf.uint8))
-    archive.add_endpoint("restore", levels_endpoint("restored"), specification(tf.uint8))
-    archive.add_endpoint(
-        "upscale_float", lambda image: {"upscaled": model(image, training=False)["upscaled"]}, specification(tf.float32)
-    )
-    archive.write_out(str(path), verbose=False)
+    # The first one is what TensorFlow Serving calls when no signature is named.
+    archive.add_endpoint("serving_default", endpoints.image_bytes, [tf.TensorSpec((None,), tf.string, "image_bytes")])
+    archive.add_endpoint("upscale", endpoints.upscale, [pictures])
+    archive.add_endpoint("restore", endpoints.restore, [pictures])
+    archive.add_endpoint("upscale_tiles", endpoints.upscale_tiles, [tiles])
+    archive.add_endpoint("describe", endpoints.describe, [tf.TensorSpec((None,), tf.string, "keys")])
+    archive.write_out(str(folder), verbose=False)
+    write_warmup(folder / WARMUP_FILE, options)
+
+
+def write_warmup(path: pathlib.Path, options: ServingOptions) -> None:
+    """Requests for all signatures, as a TFRecord file of `PredictionLog`s."""
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    picture = np.random.default_rng(0).integers(0, 256, (_WARMUP_SIZE, _WARMUP_SIZE, 3), np.uint8)
+    requests: dict[str, dict[str, Any]] = {
+        "serving_default": {"image_bytes": [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]},
+        "upscale": {"image": picture[None]},
+        "restore": {"image": picture[None]},
+        "upscale_tiles": {"tiles": np.zeros((options.tile_batch, options.tile_size, options.tile_size, 3), np.uint8)},
+        "describe": {"keys": ["scale"]},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

@@ -1,0 +1,113 @@
+"""A trained model in the formats of other runtimes: OpenVINO, LiteRT, ONNX.
+
+All of them take `image`, float32 `[1, H, W, 3]` in [0, 1], any height and width, and `strength`, a float32 scalar (the share
+of the artifact removal that is applied, 1 as trained); they give `upscaled`, float32 `[1, scale * H, scale * W, 3]`, and
+`restored`, `[1, H, W, 3]`, neither of them clipped. `quantization` makes the int8 ones.
+"""
+
+import contextlib
+import io
+import logging
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jpegsr import images, models
+from jpegsr.console import silenced_stderr
+from jpegsr.errors import UserError
+from jpegsr.weights import TrainedModel
+
+OUTPUTS = ("upscaled", "restored")
+_SIGNATURE = (tf.TensorSpec((1, None, None, 3), tf.float32, "image"), tf.TensorSpec((), tf.float32, "strength"))
+_ONNX_OPSET = 18
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The converters' progress bars and warnings about their own parts are of no use to the caller."""
+    with contextlib.redirect_stdout(io.StringIO()), silenced_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def interchange_model(trained: TrainedModel) -> Iterator[pathlib.Path]:
+    """A temporary SavedModel for converters: a signature per output and one (the default) with both."""
+    joint = trained.model
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model"
+        archive = keras.export.ExportArchive()
+        archive.add_endpoint("serving_default", lambda image, strength: models.enhance(joint, image, strength), [*_SIGNATURE])
+        for name in OUTPUTS:
+            archive.add_endpoint(name, _single_output(joint, name), [*_SIGNATURE])
+        archive.write_out(str(path), verbose=False)
+        yield path
+
+
+def _single_output(joint: keras.Model, output: str) -> Callable[..., dict[str, Any]]:
+    return lambda image, strength: {output: models.enhance(joint, image, strength)[output]}
+
+
+def openvino_model(saved_model: pathlib.Path) -> Any:
+    """The `openvino.Model` of an `interchange_model`; `UserError` if OpenVINO is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        raise UserError("OpenVINO is not installed: pip install 'jpegsr[fast]'") from None
+    model = openvino.convert_model(str(saved_model))
+    for output in model.outputs:  # the names of the signature, whatever the converter made of them
+        output.get_tensor().set_names({next(name for name in OUTPUTS if any(name in known for known in output.names))})
+    return model
+
+
+def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> None:
+    """Write an `openvino.Model` to a `.xml` file and the `.bin` file beside it, with constants in 16 bits if asked to."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = pathlib.Path(folder) / path.name
+        model.set_rt_info("", ["conversion_parameters", "input_model"])  # a folder that is gone by then
+        openvino.save_model(model, temporary, compress_to_fp16=half_precision)
+        for suffix in (".bin", ".xml"):
+            with images.written_beside(path.with_suffix(suffix)) as target:
+                target.write_bytes(temporary.with_suffix(suffix).read_bytes())
+
+
+def litert_content(saved_model: pathlib.Path, calibration: Iterable[dict[str, np.ndarray]] | None = None) -> bytes:
+    """The `.tflite` file of an `interchange_model`, in int8 if there are inputs to calibrate it with."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(OUTPUTS))
+    if calibration is not None:
+        inputs = list(calibration)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ((name, values) for name in OUTPUTS for values in inputs)
+    return converter.convert()
+
+
+def onnx_content(trained: TrainedModel) -> bytes:
+    """The `.onnx` file of a model; `UserError` if the converter is not installed."""
+    try:
+        import tf2onnx
+    except ImportError:
+        raise UserError("the ONNX converter is not installed: pip install 'jpegsr[onnx]'") from None
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    joint = trained.model
+    function = tf.function(lambda image, strength: models.enhance(joint, image, strength), [*_SIGNATURE], autograph=False)
+    model, _ = tf2onnx.convert.from_function(function, [*_SIGNATURE], opset=_ONNX_OPSET)
+    for output in model.graph.output:  # the names of the dictionary, whatever the converter made of them
+        _rename_output(model.graph, output.name, next(name for name in OUTPUTS if name in output.name))
+    return model.SerializeToString()
+
+
+def _rename_output(graph: Any, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+    for output in graph.output:
+        if output.name == old:
+            output.name = new
