@@ -125,7 +125,7 @@ class Enhancers:
         scale, height, width = self.settings.plan(*photo.pixels.shape[:2])
         enhancer = self.get(scale)
         if enhancer.network.is_8_bit and photo.pixels.dtype == np.uint16:
-            _logger.warning("%s: of its 16 bits, the network takes the upper 8", name)
+            _logger.warning("%s: the network rounds its 16 bits to 8", name)
         try:
             result = enhancer.enhance_photo(photo, progress)
         except UserError as error:

@@ -22,6 +22,7 @@ _SUBCOMMANDS = {
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",
     "info": "tell what a photo is and what `enhance` would do with it",
+    "remote": "do what `enhance` does, with the network on a TensorFlow Serving server",
     "quantize": "make the int8 files of a model for the fast CPU runtimes",
     "train": "train a model in three stages, or resume",
 }

@@ -1,0 +1,65 @@
+"""Where a TensorFlow Serving server is, and how it can fail to answer; `remote_grpc` and `remote_rest` talk to it."""
+
+import dataclasses
+import re
+
+from jpegsr.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A model on a server; `UserError` for values that make no sense.
+
+    Attributes:
+      address: HOST:PORT.
+      model_name: as configured there.
+      version: of the model; by default the newest.
+      label: a version's name, instead of its number.
+      deadline: seconds that a request may take.
+      tls: whether the connection is encrypted; the server's certificate must be signed by an authority that is known here.
+    """
+
+    address: str
+    model_name: str = "jpegsr"
+    version: int | None = None
+    label: str | None = None
+    deadline: float = 60.0
+    tls: bool = False
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise UserError(f"--server={self.address} is not HOST:PORT")
+        if self.version is not None and self.label is not None:
+            raise UserError("--model_version and --version_label say the same thing: give one of them")
+        if self.version is not None and self.version < 0:
+            raise UserError(f"--model_version={self.version} is below zero")
+        if not 0 < self.deadline < 1e6:
+            raise UserError(f"--deadline={self.deadline:g} is not a number of seconds above zero")
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+class UnavailableError(Exception):
+    """No answer, for a reason that may pass: the server is not there, restarts, or has too much to do."""
+
+
+class DeadlineError(Exception):
+    """No answer in time."""
+
+
+def refusal(status: str, reason: str) -> UserError:
+    """The error for a request that the server will not carry out, however often it is sent.
+
+    Args:
+      status: what the protocol calls it ("INVALID_ARGUMENT", "HTTP 400").
+      reason: the server's words, of which the first line without names of graph nodes is kept.
+    """
+    lines = (re.sub(r"\{\{.*?\}\}", "", line).strip() for line in reason.splitlines())
+    return UserError(f"the server says {status}: {next((line for line in lines if line), 'no reason')}")
