@@ -16,8 +16,9 @@ import skimage.data
 import tensorflow as tf
 from PIL import Image
 
-from jpegsr import degradation
+from jpegsr import degradation, serving, weights
 from jpegsr.cli.main import main
+from jpegsr.endpoints import ServingOptions
 
 # Two logical CPUs, so that a mirrored strategy has two replicas.
 tf.config.set_logical_device_configuration(
@@ -73,6 +74,14 @@ def tiny_run(tmp_path_factory, photo_folder) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("run")
     assert main(["train", f"--data={photo_folder}", f"--output_dir={folder}", "--holdout_every=5", *TINY_FLAGS]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def served_model(tmp_path_factory, tiny_run) -> pathlib.Path:
+    """The tiny run as a SavedModel, `FOLDER/1`, which takes tiles of 48 x 48 by threes; to be copied, not changed."""
+    path = tmp_path_factory.mktemp("served") / "1"
+    serving.write_saved_model(weights.load(str(tiny_run)), path, ServingOptions(tile_size=48, tile_batch=3))
+    return path
 
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

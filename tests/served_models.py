@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+WARMUP_FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 State = get_model_status_pb2.ModelVersionStatus
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -54,7 +55,7 @@ class Version:
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = proto.meta_graphs[0].signature_def
         self._model = tf.saved_model.load(str(folder))
         self.num_warmup_records = 0
-        warmup = folder / "assets.extra" / "tf_serving_warmup_requests"
+        warmup = folder / WARMUP_FILE
         for record in tf.data.TFRecordDataset(str(warmup)).as_numpy_iterator() if warmup.exists() else ():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             self.predict(request.model_spec.signature_name, decode_tensors(request.inputs, 1 << 31))
