@@ -149,7 +149,12 @@ class Batch:
             _Manifest(self.flag_values.manifest) as manifest,
             tqdm(total=len(jobs), bar_format=layout, disable=not sys.stderr.isatty() and len(jobs) < 2) as bar,
         ):
-            for outcome in files.run_jobs(jobs, enhancers, num_parallel, bar.update):
+
+            def advance(amount: float) -> None:
+                # Sums of fractions may come out above the total, which tqdm would complain about.
+                bar.update(min(amount, bar.total - bar.n))
+
+            for outcome in files.run_jobs(jobs, enhancers, num_parallel, advance):
                 outcomes.append(outcome)
                 manifest.add(outcome)
                 bar.set_postfix_str(outcome.job.source.name, refresh=False)
