@@ -1,5 +1,9 @@
 """The requests of `remote` over gRPC. Importing this imports TensorFlow, whose protos are those of the requests."""
 
+import os
+
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; below that, each lost connection is a line on stderr
+
 import grpc
 import numpy as np
 import tensorflow as tf

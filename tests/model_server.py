@@ -94,7 +94,7 @@ class ModelServer:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(self), self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(self), self._grpc)
         self.port = self._grpc.add_insecure_port(f"127.0.0.1:{port}")
-        self._rest = http.server.ThreadingHTTPServer(("127.0.0.1", rest_port), _RestHandler.bound_to(self))
+        self._rest = _RestServer(("127.0.0.1", rest_port), _RestHandler.bound_to(self))
         self.rest_port = self._rest.server_address[1]
         self._stopped = threading.Event()
         self._grpc.start()
@@ -221,6 +221,10 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
         _answer(context, lambda: self._server.configure(request.config.model_config_list.config))
         return model_management_pb2.ReloadConfigResponse()
+
+
+class _RestServer(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # with the 5 of the standard library, many clients at once are turned away
 
 
 class _RestHandler(http.server.BaseHTTPRequestHandler):

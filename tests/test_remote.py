@@ -308,8 +308,10 @@ def test_what_the_server_refuses_fails_that_file_alone(narrow_server, photo, tmp
     assert ("RESOURCE_EXHAUSTED" if protocol == "grpc" else "HTTP 413") in errors[0]
 
 
-def test_there_is_no_strength(server, photo):
+def test_a_network_has_its_own_scale_and_strength(server, photo):
     network = remote.connect(Server(address(server, "rest")), protocol="rest")
+    with pytest.raises(UserError, match="enlarges 2 times, not 3"):
+        Enhancer(network, 3)
     with pytest.raises(UserError, match="strength"):
         Enhancer(network, strength=0.5).enhance(photo[:20, :20])
 
