@@ -240,11 +240,19 @@ class _RestHandler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > self.model_server.max_message_bytes:
-            self.close_connection = True  # the body stays unread
+            self.close_connection = True
             self._fail(413 if length.isdecimal() else 411, "request body refused for its size")
+            self._discard(int(length) if length.isdecimal() else 0)
             return
         body = self.rfile.read(int(length))
         self._reply(self._PREDICT, lambda match: self.model_server.predict_json(self._spec(match), body))
+
+    def _discard(self, num_bytes: int) -> None:
+        """Read and forget: where a connection is closed with something unread, the client may lose the answer."""
+        self.connection.settimeout(5)
+        with contextlib.suppress(OSError):
+            while num_bytes > 0 and (part := self.rfile.read(min(num_bytes, 1 << 16))):
+                num_bytes -= len(part)
 
     def do_GET(self) -> None:
         self._reply(self._MODEL, self._describe)
