@@ -1,5 +1,6 @@
 """Exported models: the SavedModel's signatures against `Enhancer`, the other formats against Keras."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -150,9 +151,14 @@ def test_tiles_are_compiled_and_free_of_strings_and_python(trained, served, tiny
     assert "custom-call" not in program
 
 
-def test_bfloat16_tiles(trained, tiny_run, large_photo, tmp_path):
-    folder = exporting.export(trained, tmp_path, precision="bfloat16", options=OPTIONS)
-    served = tf.saved_model.load(str(folder))
+def test_bfloat16_tiles_and_answers_in_jpeg(trained, tiny_run, large_photo, tmp_path):
+    options = dataclasses.replace(OPTIONS, image_format="jpeg", jpeg_quality=97)
+    served = tf.saved_model.load(str(exporting.export(trained, tmp_path, precision="bfloat16", options=options)))
+    (answer,) = call(served, "serving_default", image_bytes=[png(large_photo[:50, :60])])
+    image = Image.open(io.BytesIO(answer))
+    assert image.format == "JPEG"
+    pixels = call(served, "upscale", image=large_photo[None, :50, :60])[0]
+    assert 0 < np.abs(np.asarray(image).astype(int) - pixels).mean() < 3
     tile = large_photo[:64, :64]
     difference = np.abs(
         call(served, "upscale_tiles", tiles=np.stack([tile, tile]))[0].astype(int)

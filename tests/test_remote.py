@@ -94,6 +94,17 @@ def test_the_result_is_that_of_the_local_network(server, tiny_run, photo, small_
     assert np.abs(result.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("num_rows", [20, 131])
+def test_gray_parts_of_a_colour_photo_are_no_gray_photos(server, tiny_run, photo, small_requests, protocol, num_rows):
+    picture = photo[:num_rows, :400].copy()
+    picture[:, :300] = picture[:, :300, 1:2]
+    expected = Enhancer(str(tiny_run), runtime="tensorflow").enhance(picture)
+    assert (expected[:, :500, :1] != expected[:, :500]).any()  # the network tints them, everywhere or nowhere
+    result = Enhancer(remote.connect(Server(address(server, protocol)), protocol=protocol)).enhance(picture)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
 def test_tiles_of_one_picture_share_requests(server, photo, small_requests):
     network = remote.connect(Server(address(server, "grpc")))
     shapes = []
