@@ -228,11 +228,7 @@ def _with_precision(model: keras.Model, config: ModelConfig, precision: str) -> 
     """The model itself, or a copy that computes in bfloat16 and keeps its weights in float32."""
     if precision == "float32":
         return model
-    previous_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with models.dtype_policy("mixed_bfloat16"):
         copy = models.build_joint(config)
-    finally:
-        keras.config.set_dtype_policy(previous_policy)
     copy.set_weights(model.get_weights())
     return copy

@@ -5,6 +5,9 @@ same on the TensorFlow backend (the product) and on JAX. Weights are float32; un
 convolutions compute in the policy's type and the outputs are float32.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 from keras import layers, ops
 
@@ -12,6 +15,17 @@ from jpegsr.config import ModelConfig
 from jpegsr.layers import CropLike
 
 NUM_CHANNELS = 3  # RGB
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Within the block, networks are built to compute in "float32" or "mixed_bfloat16"."""
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
 
 
 def _convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options) -> layers.Conv2D:

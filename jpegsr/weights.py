@@ -73,12 +73,8 @@ def save(path: str | os.PathLike[str], model: keras.Model, config: ModelConfig, 
       config: its sizes.
       card: more entries for the card; `config` and `sha256` are added.
     """
-    previous_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with models.dtype_policy("float32"):
         plain = models.build_joint(config)
-    finally:
-        keras.config.set_dtype_policy(previous_policy)
     plain.set_weights(model.get_weights())
     with written_beside(path) as temporary:
         plain.save(temporary)
