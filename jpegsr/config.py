@@ -166,7 +166,10 @@ class StageConfig(JsonMixin):
     loss: Literal["l1", "l2"] = setting("l1", "mean absolute (l1, the paper's) or mean squared (l2) difference")
     steps: int = setting(100_000, "training steps of each stage that runs")
     batch_size: int = setting(16, "patches per step, over all devices together")
-    learning_rate: float = setting(1e-4, "peak learning rate of Adam")
+    optimizer: Literal["adam", "muon"] = setting(
+        "adam", "adam (the paper's) or muon: orthogonalised momentum for the kernels between features, Adam for the others"
+    )
+    learning_rate: float = setting(1e-4, "peak learning rate")
     final_learning_rate: float = setting(1e-4, "learning rate at the last step, reached along a cosine")
     warmup_steps: int = setting(0, "steps over which the learning rate rises from zero")
     gradient_clip_norm: float = setting(0.0, "largest global norm of the gradient; 0 does not clip")

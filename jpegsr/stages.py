@@ -104,8 +104,71 @@ class AveragingAdam(keras.optimizers.Adam):
         super().finalize_variable_values(variables)
 
 
+# Of the fifth-order polynomial x -> a x + b x^3 + c x^5 that, repeated, brings every number in (0, 1] near 1 (K. Jordan et al.,
+# "Muon: An optimizer for hidden layers in neural networks", 2024).
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NEWTON_SCHULZ_STEPS = 5
+# What a Muon step measures per weight (root mean square) at learning rate 1, about as much as a step of Adam: both then go with
+# the same learning rate (J. Liu et al., "Muon is scalable for LLM training", 2025).
+_MUON_STEP_SIZE = 0.2
+# The layers that read or write pictures; Muon is for those between features.
+_PICTURE_LAYERS = ("first", "last", "subpixel")
+
+
+def orthogonalize(matrix):
+    """`[M, N]` -> about the nearest matrix with orthonormal rows or columns: all singular values are brought near 1.
+
+    Newton-Schulz iteration, by matrix products alone. It stops early: singular values end between about 0.7 and 1.2, and
+    those that were tiny stay small.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return ops.transpose(orthogonalize(ops.transpose(matrix)))
+    a, b, c = _NEWTON_SCHULZ
+    # No singular value exceeds the Frobenius norm.
+    matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        square = ops.matmul(ops.transpose(matrix), matrix)
+        matrix = a * matrix + ops.matmul(matrix, b * square + c * ops.matmul(square, square))
+    return matrix
+
+
+class AveragingMuon(AveragingAdam):
+    """Muon for the kernels between features, `AveragingAdam` for all other weights.
+
+    Muon steps along the orthogonalised momentum, so that every direction of a kernel, read as the matrix from the inputs under
+    its window to its outputs, learns at the same pace; Adam lets the few strong ones lead. (`keras.optimizers.Muon` leaves
+    every kernel of a convolution to Adam.)
+    """
+
+    _momentum = 0.95
+
+    def build(self, variables) -> None:
+        """Called by Keras: makes the state of the optimizer and notes which variables are Muon's."""
+        super().build(variables)
+        self._muon_indices = frozenset(
+            index
+            for index, variable in enumerate(variables)
+            if len(variable.shape) == 4 and variable.path.split("/")[-2] not in _PICTURE_LAYERS
+        )
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Called by Keras for each variable."""
+        index = self._get_variable_index(variable)
+        if index not in self._muon_indices:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        # The second moment that Adam keeps for this variable stays unused.
+        average = self._momentums[index]
+        gradient = ops.cast(gradient, variable.dtype)
+        self.assign(average, self._momentum * average + gradient)
+        # One step ahead, as Nesterov's momentum looks.
+        ahead = ops.reshape(self._momentum * average + gradient, (-1, variable.shape[-1]))
+        size = _MUON_STEP_SIZE * max(ahead.shape) ** 0.5 * ops.cast(learning_rate, variable.dtype)
+        self.assign_sub(variable, ops.reshape(size * orthogonalize(ahead), variable.shape))
+
+
 def build_optimizer(config: StageConfig, clips: bool = True) -> AveragingAdam:
-    """Adam with warm-up, cosine decay, clipping and a moving average of the weights, as far as the config asks.
+    """Adam or Muon with warm-up, cosine decay, clipping and a moving average of the weights, as far as the config asks.
 
     Args:
       config: what it asks.
@@ -121,7 +184,8 @@ def build_optimizer(config: StageConfig, clips: bool = True) -> AveragingAdam:
             warmup_target=config.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    return AveragingAdam(
+    optimizer = AveragingMuon if config.optimizer == "muon" else AveragingAdam
+    return optimizer(
         learning_rate,
         global_clipnorm=(config.gradient_clip_norm or None) if clips else None,
         use_ema=config.ema_decay > 0,

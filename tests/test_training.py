@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_FLAGS, run_python
+from keras import ops
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jpegsr import model_files, models, stages, training, weights
@@ -132,6 +133,55 @@ def test_learning_rate_warms_up_and_decays():
     assert float(constant.learning_rate) == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize("shape", [(432, 48), (12, 40), (16, 16)])
+def test_orthogonalizing_keeps_the_singular_vectors_and_evens_out_the_singular_values(shape):
+    rng = np.random.default_rng(0)
+    rank = min(shape)
+    left, right = (np.linalg.qr(rng.normal(size=(side, rank)))[0] for side in shape)
+    values = np.geomspace(1, 0.05, rank)
+    result = ops.convert_to_numpy(stages.orthogonalize(ops.convert_to_tensor((left * values) @ right.T, "float32")))
+    turned = left.T @ result @ right
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-4)
+    assert 0.6 < np.diag(turned).min() < np.diag(turned).max() < 1.3
+    np.testing.assert_array_equal(stages.orthogonalize(ops.zeros(shape)), np.zeros(shape))
+
+
+def test_muon_steps_follow_their_definition_and_leave_all_but_inner_kernels_to_adam(photo_folder, tmp_path):
+    config = make_config(photo_folder, optimizer="muon", warmup_steps=0, learning_rate=1e-3, final_learning_rate=1e-3)
+    joint = make_trainer(config, "joint", tmp_path).joint
+    rng = np.random.default_rng(0)
+    start = [rng.normal(0, 0.05, variable.shape).astype(np.float32) for variable in joint.weights]
+    gradients = [[rng.normal(0, 0.01, variable.shape).astype(np.float32) for variable in joint.weights] for _ in range(2)]
+    moved = {}
+    for name in ("adam", "muon"):
+        joint.set_weights(start)
+        optimizer = stages.build_optimizer(dataclasses.replace(config.stage, optimizer=name, gradient_clip_norm=0.0))
+        for step in gradients:
+            optimizer.apply([ops.convert_to_tensor(gradient) for gradient in step], joint.trainable_variables)
+        moved[name] = joint.get_weights()
+    num_inner = 0
+    for variable, first, second, before, by_adam, by_muon in zip(
+        joint.weights, *gradients, start, moved["adam"], moved["muon"], strict=True
+    ):
+        layer, kind = variable.path.split("/")[-2:]
+        if kind == "bias" or layer in ("first", "last", "subpixel"):
+            np.testing.assert_array_equal(by_muon, by_adam)
+            continue
+        num_inner += 1
+        expected = before.copy()
+        momentum = 0.0
+        for gradient in (first, second):
+            momentum = 0.95 * momentum + gradient
+            ahead = (gradient + 0.95 * momentum).reshape(-1, variable.shape[-1])
+            # Each singular value near 1, so that a weight moves by 0.2 times the learning rate.
+            step = ops.convert_to_numpy(stages.orthogonalize(ops.convert_to_tensor(ahead)))
+            step *= 1e-3 * 0.2 * max(ahead.shape) ** 0.5
+            assert 0.7 * 0.2e-3 < np.sqrt(np.mean(step**2)) < 1.2 * 0.2e-3
+            expected -= step.reshape(variable.shape)
+        np.testing.assert_allclose(by_muon, expected, atol=1e-6)
+    assert num_inner == 2 + 2 + 1, "CAR's and SR's blocks have two kernels each, and SR ends with one more"
+
+
 def test_averaged_weights_are_the_moving_average_and_are_put_back(photo_folder, tmp_path):
     trainer = train_one_stage(make_config(photo_folder, ema_decay=0.5), "joint", tmp_path)
     raw = trainer.joint.get_weights()
@@ -158,9 +208,10 @@ def test_moving_average_follows_its_definition(photo_folder, tmp_path):
             np.testing.assert_allclose(variable, value, atol=1e-6)
 
 
-def test_two_replicas_learn_what_one_device_learns(photo_folder, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_two_replicas_learn_what_one_device_learns(optimizer, photo_folder, tmp_path):
     # A clipping norm that bites: summed instead of averaged, or clipped apart, the gradients would differ.
-    config = make_config(photo_folder, steps=4, gradient_clip_norm=1e-3)
+    config = make_config(photo_folder, steps=4, gradient_clip_norm=1e-3, optimizer=optimizer)
     assert len(tf.config.list_logical_devices("CPU")) == 2, "conftest makes two logical CPUs"
     one = train_one_stage(config, "joint", tmp_path / "one")
     two = train_one_stage(config, "joint", tmp_path / "two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
@@ -187,8 +238,9 @@ def wait_for(path: pathlib.Path, process: subprocess.Popen) -> bool:
     return process.poll() is None
 
 
-def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(photo_folder, tmp_path):
-    flags = [*TINY_FLAGS, "--checkpoint_every=3", f"--data={photo_folder}", "--holdout_every=5"]
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(optimizer, photo_folder, tmp_path):
+    flags = [*TINY_FLAGS, "--checkpoint_every=3", f"--data={photo_folder}", "--holdout_every=5", f"--optimizer={optimizer}"]
     command = [sys.executable, "-m", "jpegsr.cli.main", "train", *flags]
     subprocess.run([*command, f"--output_dir={tmp_path / 'whole'}"], check=True, capture_output=True, timeout=300)
     killed = tmp_path / "killed"
@@ -286,9 +338,10 @@ def test_validation_scores_the_identity_as_the_jpeg_itself(photo_folder, tmp_pat
     assert len(Validator.from_sampler(sampler, folder, stage).examples[10]) == 9
 
 
-def test_jax_trainer_learns_the_same_and_its_weights_load(photo_folder, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_jax_trainer_learns_the_same_and_its_weights_load(optimizer, photo_folder, tmp_path):
     """Eight steps of every stage on both backends, from the same initial weights and patches."""
-    config = make_config(photo_folder)
+    config = make_config(photo_folder, optimizer=optimizer)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, validate_every=8))
     joint = models.build_joint(config.model)
     # Not the usual start from zeros, where most gradients are nothing but rounding noise at first.
