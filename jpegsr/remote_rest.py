@@ -1,7 +1,8 @@
 """The requests of `remote` over REST.
 
 Pictures to enlarge travel as PNG in base64 through `serving_default`, as an array in JSON would be three times as large. There
-is no such signature for restoring, so there it is arrays. Each request has a connection of its own.
+is no such signature for restoring, so there it is arrays. The answers are lossless if the model was exported to answer in PNG.
+Each request has a connection of its own.
 """
 
 import base64
