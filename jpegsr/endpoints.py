@@ -39,7 +39,7 @@ class ServingOptions:
       max_pixels: larger requests (all pictures of a batch together, or each encoded one) are refused.
     """
 
-    tile_size: int = 256
+    tile_size: int = 384
     tile_batch: int = 4
     precision: Literal["float32", "bfloat16"] = "float32"
     image_format: ImageFormat = "png"
@@ -119,7 +119,8 @@ class Endpoints:
         """What `describe` knows, numbers in decimal.
 
         name and sha256 of the weights; scale; overlap, restore_overlap: how far a tile has to reach beyond what is kept of it,
-        for either output; alignment: tiles start at multiples of it (all in pixels of the input); max_pixels.
+        for either output; alignment: tiles start at multiples of it (all in pixels of the input); max_pixels; image_format of
+        what `image_bytes` answers.
         """
         return {
             "name": self.trained.name,
@@ -129,6 +130,7 @@ class Endpoints:
             "restore_overlap": str(self.config.car_receptive_radius),
             "alignment": str(self.config.alignment),
             "max_pixels": str(self.options.max_pixels),
+            "image_format": self.options.image_format,
         }
 
     def _any_size(self, image: tf.Tensor, output: Output) -> tf.Tensor:

@@ -50,6 +50,8 @@ def connect(server: Server, scale: int | None = None, protocol: Protocol = "grpc
     facts = _facts(client, retries, server)
     if scale not in (None, 1, facts["scale"]):
         raise UserError(f"model {server.model_name!r} on {server.address} enlarges {facts['scale']} times, not {scale}")
+    if protocol == "rest" and scale != 1 and retries.call(lambda: client.describe(("image_format",))) == ["jpeg"]:
+        _logger.warning("model %r was exported to answer in JPEG, which costs quality: gRPC avoids that", server.model_name)
     if scale == 1:
         send, factor, overlap, fixed = client.restore, 1, facts["restore_overlap"], None
     else:

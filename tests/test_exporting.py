@@ -157,6 +157,7 @@ def test_bfloat16_tiles_and_answers_in_jpeg(trained, tiny_run, large_photo, tmp_
     (answer,) = call(served, "serving_default", image_bytes=[png(large_photo[:50, :60])])
     image = Image.open(io.BytesIO(answer))
     assert image.format == "JPEG"
+    assert call(served, "describe", keys=["image_format"]) == [b"jpeg"]
     pixels = call(served, "upscale", image=large_photo[None, :50, :60])[0]
     assert 0 < np.abs(np.asarray(image).astype(int) - pixels).mean() < 3
     tile = large_photo[:64, :64]
@@ -172,11 +173,11 @@ def test_bfloat16_tiles_and_answers_in_jpeg(trained, tiny_run, large_photo, tmp_
 
 
 def test_describe(served, trained):
-    keys = ["scale", "overlap", "restore_overlap", "alignment", "name", "sha256", "nonsense", "max_pixels"]
+    keys = ["scale", "overlap", "restore_overlap", "alignment", "name", "sha256", "nonsense", "max_pixels", "image_format"]
     values = [value.decode() for value in call(served, "describe", keys=keys)]
     config = trained.config
     expected = [config.scale, config.receptive_radius, config.car_receptive_radius, config.alignment]
-    assert values == [*map(str, expected), trained.name, trained.checksum, "", "400000"]
+    assert values == [*map(str, expected), trained.name, trained.checksum, "", "400000", "png"]
 
 
 def test_warmup_requests_run_through_every_signature(version_folder, served):

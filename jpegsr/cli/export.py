@@ -20,7 +20,7 @@ The files go to OUTPUT_DIR/1, or the next number if that is taken, beside assets
 checksums. What was written is tried on a picture before it gets that name."""
 EXAMPLES = (
     "jpegsr export --output_dir=exported/base",
-    "jpegsr export --output_dir=exported/tpu --precision=bfloat16 --tile_size=256 --tile_batch=8",
+    "jpegsr export --output_dir=exported/tpu --precision=bfloat16 --tile_size=512 --tile_batch=8",
     "jpegsr export --format=litert --precision=int8 --output_dir=exported/phone",
     "python export.py --model=runs/mine --format=onnx --output_dir=exported/mine",
 )
@@ -40,7 +40,7 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 _OPTIONS: dict[str, str] = {
-    "tile_size": "side of the tiles that upscale_tiles takes, in pixels (default: 256)",
+    "tile_size": "side of the tiles that upscale_tiles takes, in pixels (default: 384)",
     "tile_batch": "tiles that upscale_tiles takes at a time (default: 4)",
     "max_pixels": "pixels of a request that is still served (default: 50 million)",
     "jpeg_quality": "quality of answers in JPEG, 1-100 (default: 95)",
