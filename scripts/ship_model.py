@@ -1,6 +1,6 @@
-"""Put the best weights of a training run into the package, with a model card.
+r"""Put the best weights of a training run into the package, with a model card.
 
-    python scripts/ship_model.py --run=runs/base_x2 --name=base --commit=COMMIT --hardware="2 CPU cores" --recipe=FILE \\
+    python scripts/ship_model.py --run=runs/base_x2 --name=base --commit=COMMIT --hardware="2 CPU cores" --recipe=FILE \
         --limits=FILE
     python scripts/ship_model.py --name=base --scale=2 --scores=results/base_x2/results.json
 
