@@ -32,7 +32,6 @@ from jpegsr.weights import TrainedModel
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "base", "shipped name")
-flags.DEFINE_integer("scale", 2, "which of its scales")
 flags.DEFINE_string("pictures", None, "folder of test pictures, PSNR is measured on", required=True)
 flags.DEFINE_list("qualities", ["10", "20", "30", "40"], "JPEG qualities")
 flags.DEFINE_integer("rounds", 5, "how often each format is timed; the medians count")
@@ -42,6 +41,7 @@ MARKS = ("<!-- parity table: made by benchmarks/export_parity.py -->", "<!-- end
 # Tiles that the smaller test pictures hold, and those of the default export, which are timed.
 SMALL_TILES = ServingOptions(tile_size=96, tile_batch=4)
 TILES = ServingOptions()
+SCALE = 2
 SPEED_SIDE = 2 * TILES.tile_size  # pixels of the input that is timed
 
 
@@ -182,7 +182,7 @@ def put_on_page(page: pathlib.Path, text: str) -> None:
 
 
 def main(_: list[str]) -> None:
-    trained = weights.load(FLAGS.model, FLAGS.scale)
+    trained = weights.load(FLAGS.model, SCALE)
     qualities = [int(quality) for quality in FLAGS.qualities]
     with tempfile.TemporaryDirectory() as name:
         made = candidates(trained, pathlib.Path(name))
@@ -191,7 +191,7 @@ def main(_: list[str]) -> None:
             {
                 "format": candidate.name,
                 "runtime": candidate.runtime,
-                **measure(candidate, made[0], FLAGS.scale, qualities),
+                **measure(candidate, made[0], SCALE, qualities),
                 "bytes": size_on_disk(candidate),
                 "seconds_per_megapixel": round(speed, 3),
             }
@@ -200,7 +200,7 @@ def main(_: list[str]) -> None:
     text = table(rows, qualities)
     print(text)
     if FLAGS.output:
-        what = f"{FLAGS.model} x{FLAGS.scale}, {pathlib.Path(FLAGS.pictures).name}, input of {SPEED_SIDE}x{SPEED_SIDE} timed"
+        what = f"{FLAGS.model} x{SCALE}, {pathlib.Path(FLAGS.pictures).name}, input of {SPEED_SIDE}x{SPEED_SIDE} timed"
         origin = reports.origin_of("python " + shlex.join(sys.argv), what, {})
         write_text(FLAGS.output, json.dumps({**origin, "weights_sha256": trained.checksum, "rows": rows}, indent=2) + "\n")
     if FLAGS.page:

@@ -17,7 +17,7 @@ DESCRIPTION = """Write a model as files that run without this package.
   openvino     .xml and .bin, float32 or int8
 
 The files go to OUTPUT_DIR/1, or the next number if that is taken, beside assets.extra/jpegsr.json with the model card and
-checksums. What was written is tried on a picture before it gets that name."""
+checksums. Before it gets that name, what was written enlarges a picture, which has to come out as from the model itself."""
 EXAMPLES = (
     "jpegsr export --output_dir=exported/base",
     "jpegsr export --output_dir=exported/tpu --precision=bfloat16 --tile_size=512 --tile_batch=8",
@@ -47,6 +47,12 @@ _OPTIONS: dict[str, str] = {
 }
 for _name, _help in _OPTIONS.items():
     flags.DEFINE_integer(_name, None, f"saved_model: {_help}", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "warmup_tiles",
+    None,
+    "saved_model: warm upscale_tiles up as well; only for servers that compile with XLA, others would not start (default: no)",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "image_format", None, ["png", "jpeg"], "saved_model: what serving_default answers with (default: png)", flag_values=FLAGS
 )
@@ -58,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _serving_options() -> dict[str, Any]:
     """The options that are set; `UserError` where they would do nothing."""
-    options = {name: FLAGS[name].value for name in (*_OPTIONS, "image_format") if FLAGS[name].value is not None}
+    options = {name: FLAGS[name].value for name in (*_OPTIONS, "image_format", "warmup_tiles") if FLAGS[name].value is not None}
     if options and FLAGS.format != "saved_model":
         raise UserError(f"--{next(iter(options))} is for --format=saved_model alone")
     if "jpeg_quality" in options and options.get("image_format") != "jpeg":
