@@ -41,6 +41,11 @@ def _residual_block(features, filters: int, scaling: float, name: str):
     return layers.Add(name=f"{name}_add")([features, residual])
 
 
+def is_residual_block(layer_name: str) -> bool:
+    """Whether a layer belongs to a residual block, which does nothing while its second convolution is zero."""
+    return layer_name.startswith("block")
+
+
 def _car_body(features, config: ModelConfig):
     if config.car_body == "residual":
         for i in range(config.car_num_layers // 2):

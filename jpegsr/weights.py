@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import keras
+import numpy as np
 
 from jpegsr import models
 from jpegsr.config import ModelConfig
@@ -84,22 +85,38 @@ def save(path: str | os.PathLike[str], model: keras.Model, config: ModelConfig, 
 
 
 def copy_matching(source: keras.Model, target: keras.Model) -> list[str]:
-    """Copy all weights from one joint model to another of the same sizes, whatever its scale.
+    """Copy all weights from one joint model to another of the same widths, whatever its scale; it may have more blocks.
+
+    Residual blocks that the source lacks start with a second convolution of zeros, so that they pass on what they get: the
+    deeper network begins with the very outputs of the shallower one.
 
     Returns:
-      The paths of the layers that were left as they are, since their shape depends on the scale.
+      The layers that got no weights from the source: blocks it lacks, and the last one if its shape depends on the scale.
 
     Raises:
-      UserError: anything but the scale-dependent last layer differs.
+      UserError: the networks differ in anything else.
     """
-    if len(source.weights) != len(target.weights):
-        raise UserError("the initial weights belong to a network of another size: use the same preset and sizes")
+    old_layers, new_layers = _weighted_layers(source), _weighted_layers(target)
+    if surplus := sorted("/".join(name) for name in old_layers.keys() - new_layers.keys()):
+        raise UserError(f"the initial weights have layers that this network lacks ({', '.join(surplus)}): use the same sizes")
     left = []
-    for old, new in zip(source.weights, target.weights, strict=True):
-        if old.shape == new.shape:
-            new.assign(keras.ops.convert_to_numpy(old))
-        elif old.path.startswith("subpixel/"):
-            left.append(new.path)
-        else:
-            raise UserError(f"the initial weights have {old.path} {tuple(old.shape)}, this network {tuple(new.shape)}")
+    for (part, name), new in new_layers.items():
+        old = old_layers.get((part, name))
+        if old is None and models.is_residual_block(name):
+            if name.endswith("conv2"):
+                new.set_weights([np.zeros(variable.shape) for variable in new.weights])
+        elif old is None:
+            raise UserError(f"the initial weights lack {part}/{name}: they belong to a network of another size")
+        elif [variable.shape for variable in old.weights] == [variable.shape for variable in new.weights]:
+            new.set_weights(old.get_weights())
+            continue
+        elif name != "subpixel":
+            sizes = [tuple(layer.weights[0].shape) for layer in (old, new)]
+            raise UserError(f"the initial weights have {part}/{name} {sizes[0]}, this network {sizes[1]}")
+        left.append(f"{part}/{name}")
     return left
+
+
+def _weighted_layers(joint: keras.Model) -> dict[tuple[str, str], keras.layers.Layer]:
+    """The layers with weights, by network and name."""
+    return {(part, layer.name): layer for part in ("car", "sr") for layer in joint.get_layer(part).layers if layer.weights}

@@ -320,10 +320,35 @@ def test_fine_tuning_from_another_scale_keeps_all_but_the_last_layer(tiny_run, p
             np.testing.assert_allclose(before, after, atol=1e-6)
 
 
-def test_weights_of_another_size_are_refused(tiny_run):
-    other = models.build_joint(dataclasses.replace(MODEL_PRESETS["tiny"], sr_num_filters=12))
-    with pytest.raises(UserError, match="this network"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sr_num_filters": 12}, r"have sr/first \(3, 3, 3, 8\), this network \(3, 3, 3, 12\)"),
+        ({"car_body": "plain"}, "lacks .car/block0_conv1, car/block0_conv2.: use the same sizes"),
+    ],
+)
+def test_weights_of_another_size_are_refused(changes, message, tiny_run):
+    other = models.build_joint(dataclasses.replace(MODEL_PRESETS["tiny"], **changes))
+    with pytest.raises(UserError, match=message):
         weights.copy_matching(weights.load(str(tiny_run)).model, other)
+
+
+def test_deeper_network_starts_as_the_shallower_one_and_all_of_it_learns(tiny_run, photo_folder, photo, tmp_path):
+    sizes = dataclasses.replace(MODEL_PRESETS["tiny"], car_num_layers=4, sr_num_residual_blocks=3)
+    shallow, deep = weights.load(str(tiny_run)).model, models.build_joint(sizes)
+    left = weights.copy_matching(shallow, deep)
+    assert left == [f"{block}_{layer}" for block in ("car/block1", "sr/block1", "sr/block2") for layer in ("conv1", "conv2")]
+    picture = to_unit(photo[None, :40, :41])
+    for name, output in shallow(picture).items():
+        np.testing.assert_allclose(deep(picture)[name], output, atol=1e-6)
+    with pytest.raises(UserError, match="layers that this network lacks"):
+        weights.copy_matching(deep, shallow)
+
+    config = dataclasses.replace(make_config(photo_folder), model=sizes)
+    assert training.train(config, tmp_path, ("joint",), init_from=str(tiny_run))
+    for variable, start in zip(weights.load(str(tmp_path)).model.weights, deep.weights, strict=True):
+        if "block" not in variable.path or "conv2" in variable.path:
+            assert not np.array_equal(variable, start), f"{variable.path} did not change"
 
 
 def test_validation_scores_the_identity_as_the_jpeg_itself(photo_folder, tmp_path):

@@ -33,7 +33,10 @@ flags.DEFINE_list(
 )
 flags.DEFINE_string("output_dir", None, "folder of the run (required)", flag_values=FLAGS)
 flags.DEFINE_string(
-    "init_from", None, "start from these weights: shipped name, .keras file or folder of a run; of any scale", flag_values=FLAGS
+    "init_from",
+    None,
+    "start from these weights: shipped name, .keras file or folder of a run; of any scale, with as many blocks or fewer",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer("scale", None, "upscaling factor, 2, 3 or 4", flag_values=FLAGS)
 _BASE = training_preset("base")
