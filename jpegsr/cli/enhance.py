@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jpegsr.cli import batch
+from jpegsr.cli import photo_files
 from jpegsr.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EXAMPLES = (
 )
 
 FLAGS = flags.FlagValues()
-batch.define_output_flags(FLAGS)
+photo_files.define_output_flags(FLAGS)
 flags.DEFINE_integer(
     "scale", None, "how many times larger: 2, 3 or 4, or 1 to restore only (default: what the model does)", flag_values=FLAGS
 )
@@ -47,7 +47,7 @@ flags.DEFINE_integer("jobs", 2, "photos worked on at a time; one is in the netwo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    batch.add_photo_arguments(parser)
+    photo_files.add_photo_arguments(parser)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -72,7 +72,7 @@ def _settings() -> "Settings":
         strength=FLAGS.strength,
         self_ensemble=FLAGS.self_ensemble,
         tile_size=FLAGS.tile_size,
-        **batch.file_settings(FLAGS),
+        **photo_files.file_settings(FLAGS),
     )
 
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     if FLAGS.jobs < 1:
         raise UserError(f"--jobs={FLAGS.jobs} is not above zero")
     settings = _settings()
-    work = batch.Batch(FLAGS, arguments.photos)
+    work = photo_files.Batch(FLAGS, arguments.photos)
     is_sized = settings.size or settings.longest_side
     jobs, failures = work.jobs("_resized" if is_sized else f"_x{settings.default_scale()}")
     weights_path = model_files.find(FLAGS.model, None if settings.scale == 1 else settings.scale)
