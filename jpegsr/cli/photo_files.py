@@ -24,6 +24,12 @@ def define_output_flags(flag_values: flags.FlagValues) -> None:
         short_name="o",
         flag_values=flag_values,
     )
+    define_result_flags(flag_values)
+    flags.DEFINE_string("manifest", None, "CSV file to write: input, output, status, seconds, error", flag_values=flag_values)
+
+
+def define_result_flags(flag_values: flags.FlagValues) -> None:
+    """Those of them that do not ask for files on this machine."""
     flags.DEFINE_string("output_dir", None, "folder to write to; the structure of folders is kept", flag_values=flag_values)
     flags.DEFINE_enum(
         "format", None, ["png", "jpeg", "webp", "tiff"], "format of the results (default: png)", flag_values=flag_values
@@ -34,7 +40,6 @@ def define_output_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer("png_compression", 1, "0-9: higher levels save up to a third and take longer", flag_values=flag_values)
     flags.DEFINE_integer("max_pixels", 100_000_000, "refuse pictures with more pixels than this", flag_values=flag_values)
     flags.DEFINE_bool("overwrite", False, "redo results that are already there", flag_values=flag_values)
-    flags.DEFINE_string("manifest", None, "CSV file to write: input, output, status, seconds, error", flag_values=flag_values)
 
 
 def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
