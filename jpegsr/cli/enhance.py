@@ -23,7 +23,6 @@ EXAMPLES = (
 FLAGS = flags.FlagValues()
 photo_files.define_output_flags(FLAGS)
 enhancer_flags.define(FLAGS)
-flags.DEFINE_integer("tile_size", None, "side of a tile in pixels (default: by free memory)", flag_values=FLAGS)
 flags.DEFINE_integer("jobs", 2, "photos worked on at a time; one is in the network at a time", flag_values=FLAGS)
 
 

@@ -38,6 +38,7 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "device", None, ["cpu", "gpu"], "where to run (default: what the runtime prefers)", flag_values=flag_values
     )
+    flags.DEFINE_integer("tile_size", None, "side of a tile in pixels (default: by memory)", flag_values=flag_values)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
