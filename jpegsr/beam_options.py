@@ -53,9 +53,12 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 
 def _local_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
-    """The runner, with what it has to hand on to worker processes: it would not by itself."""
+    """The runner, with what it has to hand on to worker processes: it would not by itself.
+
+    What goes wrong there is raised here, and need not be logged besides.
+    """
     workers = options.view_as(WorkerOptions)
-    workers.default_sdk_harness_log_level = workers.default_sdk_harness_log_level or "ERROR"
+    workers.default_sdk_harness_log_level = workers.default_sdk_harness_log_level or "CRITICAL"
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))

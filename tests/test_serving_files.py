@@ -97,7 +97,9 @@ def test_requests_of_the_readme(tiny_run, tmp_path):
     for name in results:
         difference = np.abs(np.asarray(Image.open(tmp_path / name)).astype(int) - expected)
         assert difference.max() <= 1, name
-    assert Image.open(tmp_path / "coffee_x2.png").size == tuple(2 * side for side in Image.open(ROOT / "samples/coffee.jpg").size)
+    assert Image.open(tmp_path / "coffee_x2.png").size == tuple(
+        2 * side for side in Image.open(ROOT / "samples/coffee.jpg").size
+    )
 
 
 @pytest.mark.parametrize("name", ["README.md", "compose.yaml"])

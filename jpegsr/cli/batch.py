@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = dataclasses.replace(enhancer_flags.settings(FLAGS), num_threads=FLAGS.threads_per_worker)
     _require_model(settings)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import
-    logging.basicConfig(level=logging.ERROR)  # Beam tells of every package that it could use
+    logging.basicConfig(level=logging.CRITICAL)  # Beam tells of packages that it could use, and logs what it raises
     from jpegsr import batch, beam_files, beam_options
 
     archive = _archive()
