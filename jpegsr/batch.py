@@ -27,6 +27,7 @@ Kind = Literal["photos", "file_list", "tfrecord"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # What runners make of a `UserError` of a worker: some raise it with a note at its end, some quote a traceback.
 _USER_ERROR = re.compile(r"(?:UserError|NoSpaceError): (.*?)(?: \[while running|\n|$)")
+_LOST_WORKER = "Channel closed prematurely"  # as the local runner says it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +221,9 @@ def run(archive: Archive, settings: files.Settings, options: PipelineOptions, de
         result = pipeline.run()
         state = result.wait_until_finish()
     except Exception as error:
-        if not (reasons := _USER_ERROR.findall(f"{type(error).__name__}: {error}")):
+        if (told := _told(error)) is None:
             raise
-        raise UserError(f"{reasons[-1]}: stopped; once that is put right, the same command goes on from here") from None
+        raise UserError(f"{told}: stopped; the same command goes on from here") from None
     if state != PipelineState.DONE:
         raise UserError(f"the pipeline ended as {state}: see the runner's log; the same command goes on from here")
     for folder in output_folders:
@@ -231,6 +232,13 @@ def run(archive: Archive, settings: files.Settings, options: PipelineOptions, de
     if report.done + report.skipped + report.failed == 0:
         raise UserError(f"no picture in {archive.location!r}")
     return report
+
+
+def _told(error: Exception) -> str | None:
+    """What to tell of the error that ended a pipeline, or None if it is a defect."""
+    if reasons := _USER_ERROR.findall(f"{type(error).__name__}: {error}"):
+        return reasons[-1]
+    return "a worker process has ended, killed or out of memory" if _LOST_WORKER in str(error) else None
 
 
 def _report(result: Any) -> Report:
