@@ -52,10 +52,12 @@ class Archive:
         """Where the result goes: the suffix replaced, or, to tell photos apart, added."""
         root = "" if self.kind == "file_list" else beam_files.root_of(self.location)
         name = beam_files.relative_name(picture.path, root)
-        if not by_whole_name:
-            name = posixpath.splitext(name)[0]
         if picture.record is not None:
-            name = f"{name}/{picture.record.index:08}"
+            name = (
+                f"{name}/{picture.record.index:08}"  # what looks like a suffix may tell shards apart: x.tfrecord-00001-of-00010
+            )
+        elif not by_whole_name:
+            name = posixpath.splitext(name)[0]
         return posixpath.join(self.output_dir, name + photos.FORMATS[self.format][0])
 
     def has(self, path: str) -> bool:

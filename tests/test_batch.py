@@ -148,8 +148,11 @@ def test_tfrecords(album, tmp_path):
     assert main(["enhance", str(album / "a.jpg"), str(album / "deeper/b.png"), f"--output_dir={tmp_path}/expected", FAST]) == 0
     first, second = (contents(tmp_path / "expected")[name] for name in ("a.png", "b.png"))
     assert contents(out) == {
-        "one/00000000.png": first, "one/00000001.png": second, "two/00000001.png": second, "cut/00000000.png": second,
-    }  # fmt: skip
+        "one.tfrecord/00000000.png": first,
+        "one.tfrecord/00000001.png": second,
+        "two.tfrecord/00000001.png": second,
+        "cut.tfrecord/00000000.png": second,
+    }
     assert [(name, stage) for name, stage, _ in dead_letters(out / "dead_letters.jsonl")] == [
         ("cut.tfrecord#1", "read"), ("one.tfrecord#2", "decode"), ("two.tfrecord", "list"), ("two.tfrecord#0", "read"),
     ]  # fmt: skip
