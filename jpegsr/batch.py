@@ -223,6 +223,8 @@ def run(archive: Archive, settings: files.Settings, options: PipelineOptions, de
         result = pipeline.run()
         state = result.wait_until_finish()
     except Exception as error:
+        if str(error).startswith("KeyboardInterrupt"):  # Ctrl-C, while the local runner was within a step
+            raise KeyboardInterrupt from None
         if (told := _told(error)) is None:
             raise
         raise UserError(f"{told}: stopped; the same command goes on from here") from None

@@ -13,6 +13,7 @@ import time
 import apache_beam as beam
 import google_crc32c
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -252,27 +253,52 @@ def test_a_model_can_be_shared_by_processes(album, tmp_path, monkeypatch):
     assert len(contents(tmp_path / "out")) == 3
 
 
-def test_a_killed_batch_goes_on(tmp_path, photo):
-    album, out = tmp_path / "album", tmp_path / "out"
-    album.mkdir()
-    for i in range(16):
-        Image.fromarray(np.roll(photo, i, axis=1)).save(album / f"{i:02}.jpg")
-    workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--threads_per_worker=1"]
-    command = [f"--photos={album}", f"--output_dir={out}", FAST]
+def start(arguments: list[str], out: pathlib.Path, num_results: int) -> subprocess.Popen:
+    """The command in a session of its own, when it has written some results."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jpegsr.cli.main", "batch", *command, *workers],
+        [sys.executable, "-m", "jpegsr.cli.main", "batch", *arguments],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(list(out.glob("*.png"))) < 4 and time.monotonic() < deadline:
+    while len(list(out.glob("*.png"))) < num_results and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process
+
+
+def test_killed_workers_and_killed_runs_go_on(tmp_path, photo):
+    album, out = tmp_path / "album", tmp_path / "out"
+    album.mkdir()
+    for i in range(24):
+        Image.fromarray(np.roll(photo[:150, :225], i, axis=1)).save(album / f"{i:02}.jpg")
+    command = [f"--photos={album}", f"--output_dir={out}", FAST]
+    workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--threads_per_worker=1"]
+
+    run = start([*command, *workers], out, 2)
+    processes = psutil.Process(run.pid).children(recursive=True)
+    next(process for process in processes if process.name().startswith("python")).kill()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert errors.decode().strip().splitlines()[-1].startswith("jpegsr: error: a worker process has ended")
+
+    run = start([*command, *workers], out, 6)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    assert 4 <= len(times) < 16
+    assert 6 <= len(times) < 24
     assert main(["batch", *command]) == 0
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert main(["enhance", str(album), f"--output_dir={tmp_path / 'expected'}", FAST]) == 0
     assert contents(out) == contents(tmp_path / "expected")
+
+
+def test_ctrl_c(tmp_path, photo):
+    (tmp_path / "album").mkdir()
+    for i in range(24):
+        Image.fromarray(photo[:150, :225]).save(tmp_path / "album" / f"{i:02}.jpg")
+    run = start([f"--photos={tmp_path}/album", f"--output_dir={tmp_path}/out", FAST], tmp_path / "out", 2)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert b"Traceback" not in errors
