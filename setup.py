@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
+BATCH = ["apache-beam>=2.77,<3", "google-crc32c>=1.5"]  # the latter for the checksums of TFRecords
 FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
 QUANTIZE = [*FAST, "nncf>=2.17"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17,<2"]
@@ -28,7 +29,7 @@ setup(
         "numpy>=2.1,<3",
         "pillow>=11.3,<13",
         "psutil>=6.0",
-        "pyvips[binary]>=3.0,<4",  # libvips, 8.16 or newer: photo files with all that is in them
+        "pyvips[binary]>=3.2,<4",  # libvips, 8.16 or newer: photo files with all that is in them
         "tensorboard>=2.20,<2.22",  # tf.summary writes through it; TensorFlow no longer requires it
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",
@@ -36,11 +37,13 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "batch": BATCH,
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "fast": FAST,
         "onnx": ONNX,
         "quantize": QUANTIZE,
         "test": [
+            *BATCH,
             *QUANTIZE,
             *ONNX,
             "jax>=0.6",

@@ -155,6 +155,15 @@ def test_self_ensemble_of_the_shipped_model_is_no_worse(photo):
     assert metrics.psnr(original, averaged) > metrics.psnr(original, plain)
 
 
+@pytest.mark.parametrize("shape", [(40, 61), (200, 133), (400, 450)])
+def test_a_program_for_any_shape_gives_what_one_for_this_shape_gives(photo, shape):
+    enhancer = Enhancer("base", 2, "openvino")
+    picture = np.resize(photo, (*shape, 3))
+    results = [enhancer.enhance(picture) for _ in range(6)]  # the first ones by the former, the last ones by the latter
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 def test_threads_share_an_enhancer(photo):
     enhancer = Enhancer("base", runtime="openvino", tile_size=128)
     pictures = [np.ascontiguousarray(photo[i * 20 : i * 20 + 90 + i, :200]) for i in range(8)]

@@ -18,6 +18,7 @@ from jpegsr.console import silenced_stderr
 from jpegsr.errors import UserError
 
 _SUBCOMMANDS = {
+    "batch": "do what `enhance` does for an archive, on Apache Beam",
     "enhance": "clean and enlarge photos",
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",
@@ -40,12 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, parser = _make_parser(arguments)
     try:
-        namespace = parser.parse_args(arguments)
+        namespace, other_arguments = parser.parse_known_args(arguments)
     except flags.IllegalFlagValueError as error:
         parser.error(str(error))
+    if other_arguments and not getattr(command, "TAKES_OTHER_FLAGS", False):
+        parser.error(f"unrecognized arguments: {shlex.join(other_arguments)}")
     if command is None:
         parser.print_help()
         return 2
+    namespace.other_arguments = other_arguments
     _show_messages()
     try:
         namespace.command_line = f"jpegsr {shlex.join(arguments)}"

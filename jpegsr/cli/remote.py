@@ -4,7 +4,7 @@ import argparse
 
 from absl import flags
 
-from jpegsr.cli import batch
+from jpegsr.cli import photo_files
 from jpegsr.errors import UserError
 
 DESCRIPTION = """Remove the JPEG artifacts of photos and enlarge them, with the network on a TensorFlow Serving server.
@@ -26,7 +26,7 @@ flags.DEFINE_string("model_name", "jpegsr", "of the model, as configured on the 
 flags.DEFINE_integer("model_version", None, "of the model (default: the newest)", flag_values=FLAGS)
 flags.DEFINE_string("version_label", None, "a version by the label that the server's configuration gives it", flag_values=FLAGS)
 flags.DEFINE_integer("scale", None, "1 to restore only (default: what the model does)", flag_values=FLAGS)
-batch.define_output_flags(FLAGS)
+photo_files.define_output_flags(FLAGS)
 flags.DEFINE_integer("in_flight", 2, "photos worked on at a time, each with up to two requests", flag_values=FLAGS)
 flags.DEFINE_float("deadline", 300.0, "seconds that a request may take; it is then sent once more", flag_values=FLAGS)
 flags.DEFINE_integer("max_retries", 10, "of a request to which no server answers, with growing pauses", flag_values=FLAGS)
@@ -34,7 +34,7 @@ flags.DEFINE_bool("tls", False, "encrypt the connection", flag_values=FLAGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    batch.add_photo_arguments(parser)
+    photo_files.add_photo_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not FLAGS.server:
         raise UserError("name the server with --server=HOST:PORT")
     server = servers.Server(FLAGS.server, FLAGS.model_name, FLAGS.model_version, FLAGS.version_label, FLAGS.deadline, FLAGS.tls)
-    work, file_settings = batch.Batch(FLAGS, arguments.photos), batch.file_settings(FLAGS)
+    work, file_settings = photo_files.Batch(FLAGS, arguments.photos), photo_files.file_settings(FLAGS)
     if FLAGS.protocol == "grpc":
         load_tensorflow()
     network = remote.connect(server, FLAGS.scale, FLAGS.protocol, FLAGS.max_retries)
