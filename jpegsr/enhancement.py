@@ -12,8 +12,8 @@ from jpegsr import inference, model_files, photos, runtimes, transparency
 from jpegsr.errors import UserError
 from jpegsr.photos import Photo
 
-# Memory for a tile in the network; larger tiles lose less to their overlap, but hardly so beyond this.
-_TILE_MEMORY = 600_000_000
+# Memory for a tile in the network, in bytes; larger tiles lose less to their overlap, but hardly so beyond this.
+TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
 
 
@@ -30,7 +30,10 @@ class Enhancer:
       strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is.
       self_ensemble: average over the 8 flips and turns of the picture: 8 times slower, a little better.
       tile_size: side of a tile in input pixels, overlap included; by default as the free memory allows.
+      tile_memory: bytes that a tile may take while it is in the network; by default `TILE_MEMORY`, or less where less is free.
+        Set, the tiles do not depend on what else runs on the machine, and neither do the last bits of the result.
       device: "cpu" or "gpu"; by default what the runtime prefers.
+      num_threads: of the network; by default one per core.
 
     Raises:
       UserError: no such model, scale, runtime or device, or a value out of range.
@@ -45,16 +48,18 @@ class Enhancer:
         strength: float = 1.0,
         self_ensemble: bool = False,
         tile_size: int | None = None,
+        tile_memory: int | None = None,
         device: str | None = None,
+        num_threads: int | None = None,
     ):
         if not 0 <= strength <= 1:
             raise UserError(f"strength {strength} is not between 0 and 1")
         if tile_size is not None and tile_size < _SMALLEST_TILE:
             raise UserError(f"tile_size {tile_size} is below {_SMALLEST_TILE}: smaller tiles are all overlap")
-        self.network = runtimes.load(model, scale, runtime, device) if isinstance(model, str) else model
+        self.network = runtimes.load(model, scale, runtime, device, num_threads) if isinstance(model, str) else model
         if scale not in (None, self.network.scale):
             raise UserError(f"the network enlarges {self.network.scale} times, not {scale}")
-        self._tile_size = tile_size
+        self._tile_size, self._tile_memory = tile_size, tile_memory
         run = self.network.run
 
         def run_with_strength(pixels: np.ndarray) -> np.ndarray:
@@ -135,7 +140,7 @@ class Enhancer:
         if self._tile_size:
             max_tile_pixels = self._tile_size**2
         else:
-            memory = min(_TILE_MEMORY, psutil.virtual_memory().available // 4)
+            memory = self._tile_memory or min(TILE_MEMORY, psutil.virtual_memory().available // 4)
             max_tile_pixels = max(memory // self.network.bytes_per_pixel, _SMALLEST_TILE**2)
         return inference.Tiling(self.scale, self.network.overlap, self.network.alignment, max_tile_pixels)
 

@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class DamagedDataError(UserError):
+    """Stored data is not what was written: unlike a broken picture among many, nothing to pass over with a warning."""
+
+
 def first_line(error: Exception) -> str:
     """What an exception of another library says, cut to a line."""
     return next(iter(str(error).splitlines()), repr(error))

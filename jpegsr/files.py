@@ -47,6 +47,8 @@ class Settings:
     strength: float = 1.0
     self_ensemble: bool = False
     tile_size: int | None = None
+    tile_memory: int | None = None
+    num_threads: int | None = None
     encoder: photos.EncoderOptions = dataclasses.field(default_factory=photos.EncoderOptions)
     max_pixels: int = photos.DEFAULT_MAX_PIXELS
     overwrite: bool = False
@@ -58,6 +60,8 @@ class Settings:
             raise UserError("--size and --longest_side are in pixels, above zero")
         if self.max_pixels < 1:
             raise UserError(f"--max_pixels={self.max_pixels} is not above zero")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise UserError(f"{self.num_threads} threads are too few: one is the least")
 
     def scales(self) -> list[int]:
         """The scales that the model offers, in rising order; `UserError` if there is no such model."""
@@ -116,7 +120,9 @@ class Enhancers:
                     strength=settings.strength,
                     self_ensemble=settings.self_ensemble,
                     tile_size=settings.tile_size,
+                    tile_memory=settings.tile_memory,
                     device=settings.device,
+                    num_threads=settings.num_threads,
                 )
             return self._by_scale[scale]
 
@@ -258,6 +264,15 @@ def _place(found: list[tuple[pathlib.Path, pathlib.Path]], output_dir: str | Non
     return jobs
 
 
+def reason(error: Exception, name: str) -> str:
+    """One line on why the file that messages call `name` could not be enhanced, whatever was raised."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"{name!r} does not fit into memory"
+    return f"{name!r}: unexpected {type(error).__name__}: {first_line(error)}"  # a fault of ours or a library's
+
+
 class StoppedError(Exception):
     """The work was called off."""
 
@@ -275,15 +290,10 @@ def run_job(job: Job, enhancers: Enhancers, progress: Callable[[int, int], None]
         photo = photos.read(job.source, settings.max_pixels)
         photos.check_size(job.target, *settings.plan(*photo.pixels.shape[:2])[1:])
         photos.write(job.target, enhancers.enhance(photo, str(job.source), progress), photo, settings.encoder)
-    except UserError as error:
-        return Outcome(job, "failed", time.perf_counter() - started, " ".join(str(error).split()))
     except StoppedError:
         raise
-    except MemoryError:
-        return Outcome(job, "failed", time.perf_counter() - started, f"{str(job.source)!r} does not fit into memory")
-    except Exception as error:  # a fault of ours or a library's: the other files go on, and the manifest tells
-        reason = f"{str(job.source)!r}: unexpected {type(error).__name__}: {first_line(error)}"
-        return Outcome(job, "failed", time.perf_counter() - started, reason)
+    except Exception as error:  # the other files go on, and the manifest tells
+        return Outcome(job, "failed", time.perf_counter() - started, reason(error, str(job.source)))
     return Outcome(job, "done", time.perf_counter() - started)
 
 

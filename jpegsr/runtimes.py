@@ -26,6 +26,7 @@ RUNTIMES = ("auto", "tensorflow", "openvino", "litert")
 # Compiled programs for tile shapes, kept per model: a batch of photos has few.
 _NUM_COMPILED = 4
 _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
+_Run = Callable[[np.ndarray, float], np.ndarray]  # (pixels, strength) -> pixels, as in `Network`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Network:
       close: ends calls that are under way, if they can be ended; the network is of no use after it.
     """
 
-    run: Callable[[np.ndarray, float], np.ndarray]
+    run: _Run
     scale: int
     overlap: int
     alignment: int
@@ -110,7 +111,13 @@ def problem(runtime: str, weights_path: pathlib.Path) -> str | None:
     return None
 
 
-def load(model: str, scale: int | None = None, runtime: str = "auto", device: str | None = None) -> Network:
+def load(
+    model: str,
+    scale: int | None = None,
+    runtime: str = "auto",
+    device: str | None = None,
+    num_threads: int | None = None,
+) -> Network:
     """Make a model ready.
 
     Args:
@@ -118,9 +125,10 @@ def load(model: str, scale: int | None = None, runtime: str = "auto", device: st
       scale: 1 for the restored picture at its own size; by default what the model does.
       runtime: one of `RUNTIMES`.
       device: "cpu" or "gpu"; by default what the runtime prefers.
+      num_threads: that a call uses on a CPU; by default one per core. In TensorFlow it is set for the whole process.
 
     Raises:
-      UserError: no such model, scale, runtime or device.
+      UserError: no such model, scale, runtime or device, or TensorFlow is at work already with other threads.
     """
     if device not in (None, "cpu", "gpu"):
         raise UserError(f"no device {device!r}: choose cpu or gpu")
@@ -132,7 +140,7 @@ def load(model: str, scale: int | None = None, runtime: str = "auto", device: st
     output = "restored" if scale == 1 else "upscaled"
     make = {"tensorflow": _tensorflow, "openvino": _openvino, "litert": _litert}[chosen]
     return Network(
-        run=_one_at_a_time(make(path, output, device)),
+        run=_one_at_a_time(make(path, output, device, num_threads)),
         scale=1 if scale == 1 else config.scale,
         overlap=config.car_receptive_radius if scale == 1 else config.receptive_radius,
         alignment=config.alignment,
@@ -141,7 +149,7 @@ def load(model: str, scale: int | None = None, runtime: str = "auto", device: st
     )
 
 
-def _one_at_a_time(run: Callable[[np.ndarray, float], np.ndarray]) -> Callable[[np.ndarray, float], np.ndarray]:
+def _one_at_a_time(run: _Run) -> _Run:
     """Each call has all cores, and memory for one tile is all that is taken."""
     lock = threading.Lock()
 
@@ -164,13 +172,15 @@ def bytes_per_pixel(config: ModelConfig, runtime: str) -> int:
     return int(bytes_per_value * num_maps * features + 4 * 3 * num_pixels)
 
 
-def _tensorflow(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+def _tensorflow(path: pathlib.Path, output: str, device: str | None, num_threads: int | None) -> _Run:
     import tensorflow as tf
 
     from jpegsr import models, weights
 
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise UserError("TensorFlow finds no GPU: pip install 'jpegsr[cuda]', or leave --device out")
+    if num_threads:
+        _limit_tensorflow(num_threads)
     place = f"/{device.upper()}:0" if device else None
     with tf.device(place):
         joint = weights.load(str(path)).model
@@ -186,7 +196,18 @@ def _tensorflow(path: pathlib.Path, output: str, device: str | None) -> Callable
     return run
 
 
-def _openvino(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+def _limit_tensorflow(num_threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # it has started its threads
+        if tf.config.threading.get_intra_op_parallelism_threads() != num_threads:
+            raise UserError(f"TensorFlow is at work already: it cannot be limited to {num_threads} threads any more") from None
+
+
+def _openvino(path: pathlib.Path, output: str, device: str | None, num_threads: int | None) -> _Run:
     import openvino
 
     core = openvino.Core()
@@ -199,12 +220,13 @@ def _openvino(path: pathlib.Path, output: str, device: str | None) -> Callable[[
         raise UserError(f"cannot load {str(int8_path(path, 'openvino'))!r}: {first_line(error)}") from None
     # Without the results that are not asked for, what leads only to them is not computed.
     model = openvino.Model([model.output(output)], model.get_parameters())
+    properties = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": num_threads} if num_threads else {})}
     requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
 
     def request_for(shape: tuple[int, ...]) -> Any:
         if shape not in requests:
             model.reshape({"image": list(shape)})
-            requests[shape] = core.compile_model(model, place, {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+            requests[shape] = core.compile_model(model, place, properties).create_infer_request()
             if len(requests) > _NUM_COMPILED:
                 requests.popitem(last=False)
         requests.move_to_end(shape)
@@ -218,14 +240,14 @@ def _openvino(path: pathlib.Path, output: str, device: str | None) -> Callable[[
     return run
 
 
-def _litert(path: pathlib.Path, output: str, device: str | None) -> Callable[[np.ndarray, float], np.ndarray]:
+def _litert(path: pathlib.Path, output: str, device: str | None, num_threads: int | None) -> _Run:
     from ai_edge_litert.interpreter import Interpreter
 
     if device == "gpu":
         raise UserError("runtime litert runs on the cpu alone: use --runtime=tensorflow for a GPU")
     try:
         with silenced_stderr():
-            interpreter = Interpreter(str(int8_path(path, "litert")), num_threads=os.cpu_count())
+            interpreter = Interpreter(str(int8_path(path, "litert")), num_threads=num_threads or os.cpu_count())
             runner = interpreter.get_signature_runner(output)
             # It sets itself up, and tells so, at the first run.
             runner(image=np.zeros((1, 16, 16, 3), np.float32), strength=np.float32(1))

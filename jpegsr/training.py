@@ -15,7 +15,6 @@ patch depends on nothing but the seed and its index.
 import logging
 import math
 import pathlib
-import sys
 import threading
 import time
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from jpegsr import models, stages, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
+from jpegsr.console import progress_bar
 from jpegsr.data import PatchSampler, patch_dataset
 from jpegsr.errors import UserError, first_line
 from jpegsr.pixels import to_unit
@@ -194,7 +194,7 @@ class StageTrainer:
         writer = tf.summary.create_file_writer(str(self.folder / "logs"))
         started = time.monotonic()
         try:
-            with progress_bar(self.stage.name, total, first_step) as bar, writer.as_default():
+            with progress_bar(self.stage.name, "step", total, first_step) as bar, writer.as_default():
                 for number in range(first_step + 1, total + 1):
                     pending.append(step(next(self._batches)))
                     self.step.assign(number)
@@ -213,6 +213,10 @@ class StageTrainer:
                         self._checkpoints.save(self.step)
                     if is_last:
                         break
+        except tf.errors.OpError:
+            if self.sampler.failure:
+                raise self.sampler.failure from None
+            raise
         finally:
             # An iterator that is still drawing patches in Python must not outlive the interpreter: it would wait forever.
             self._batches = None
@@ -261,9 +265,3 @@ class StageTrainer:
         if pictures is not None:
             tf.summary.image("validation/compressed, restored, original", pictures[None], number)
         bar.write(f"{self.stage.name} step {number}: {describe(scores)}{' (best)' if is_best else ''}")
-
-
-def progress_bar(name: str, total: int, initial: int) -> tqdm:
-    """A bar over steps; in a log file it prints a line every half minute instead of several a second."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, initial=initial, desc=name, unit="step", dynamic_ncols=True, mininterval=interval)

@@ -21,6 +21,7 @@ _SUBCOMMANDS = {
     "enhance": "clean and enlarge photos",
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",
+    "prepare": "cut training pictures into sub-images that are fast to read",
     "info": "tell what a photo is and what `enhance` would do with it",
     "remote": "do what `enhance` does, with the network on a TensorFlow Serving server",
     "quantize": "make the int8 files of a model for the fast CPU runtimes",
