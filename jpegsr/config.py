@@ -229,8 +229,8 @@ class RunConfig(JsonMixin):
         (), "JPEG qualities of the validation, 0 for uncompressed; unset: the quality trained for, or 10,20,30,40 for a range"
     )
     validation_crop: int = setting(256, "validation uses the central crop of at most this many pixels a side")
-    strategy: Literal["default", "mirrored", "tpu"] = setting(
-        "default", "default (one device), mirrored (all GPUs of this machine) or tpu"
+    strategy: Literal["default", "mirrored", "multi_worker", "tpu"] = setting(
+        "default", "default (one device), mirrored (all GPUs of this machine), multi_worker (the machines in TF_CONFIG) or tpu"
     )
     deterministic: bool = setting(False, "ask TensorFlow for bit-reproducible kernels (slower on a GPU)")
 

@@ -37,7 +37,8 @@ def silenced_stderr() -> Iterator[None]:
                 os.close(_stderr)
 
 
-def progress_bar(name: str, unit: str, total: int, initial: int = 0) -> tqdm:
+def progress_bar(name: str, unit: str, total: int, initial: int = 0, is_shown: bool = True) -> tqdm:
     """A bar; in a log file it prints a line every half minute instead of several a second."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, initial=initial, desc=name, unit=unit, dynamic_ncols=True, mininterval=interval)
+    layout = {"dynamic_ncols": True, "mininterval": interval, "disable": not is_shown}
+    return tqdm(total=total, initial=initial, desc=name, unit=unit, **layout)

@@ -4,9 +4,11 @@
 class UserError(Exception):
     """Something the caller can put right: the message says what is wrong and what to do.
 
-    The command line prints it as a single line on stderr and exits with status 1; library callers can catch it. Every
+    The command line prints it as a single line on stderr and exits with `exit_status`; library callers can catch it. Every
     other exception is a defect of this package and keeps its traceback.
     """
+
+    exit_status = 1
 
 
 class DamagedDataError(UserError):

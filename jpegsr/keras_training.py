@@ -160,7 +160,7 @@ def _validate(
 ) -> float:
     """Score the averaged weights and keep them if they are the best; returns the best score so far."""
     with averaged_weights(model, model.optimizer):
-        scores, _ = validator.score(model)
+        scores, _ = validator.score(model.predict_on_batch)
         score = mean_score(scores, step)
         if score > best_score:
             weights.save(folder / "best.keras", joint, config.model, model_card(config, stage.name, step, scores))

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments after the program's name; those of this process by default.
 
     Returns:
-      The exit status: 0 done, 1 a `UserError`, 2 wrong flags, 130 interrupted.
+      The exit status: 0 done, 1 (or its own) a `UserError`, 2 wrong flags, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, parser = _make_parser(arguments)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run(namespace)
     except UserError as error:
         print(f"jpegsr: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return error.exit_status
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
