@@ -34,7 +34,6 @@ setup(
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10,<5",
         "tensorflow-serving-api>=2.21,<2.22",  # requests to servers, and those that warm them up; brings grpcio
-        "tensorflow-serving-api>=2.21,<2.22",  # protos and stubs, for warm-up requests and the client
         "tqdm>=4.66",
     ],
     extras_require={

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import http.client
 import io
 import json
 import pathlib
@@ -31,7 +32,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 from absl import app, flags
-from PIL import Image
+from PIL import Image, ImageOps
 from sample_photo import SAMPLE
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -46,7 +47,9 @@ flags.DEFINE_integer("photos", 60, "photos that the command does")
 flags.DEFINE_string("output", None, "JSON file to write")
 SERVER = pathlib.Path(__file__).parent.parent / "tests" / "model_server.py"
 # (width, height) of the photos: thumbnails to small photos, upright, lying and narrow.
-SIZES = ((48, 48), (64, 90), (120, 80), (160, 160), (200, 133), (256, 192), (320, 40), (33, 201))
+SIZES = ((48, 48), (64, 90), (120, 80), (160, 160), (200, 133), (256, 192), (320, 40), (33, 201), (560, 500))
+# The last one is more than one tile in the graph; it, and requests for tiles, are this much rarer than the others.
+LARGE_SHARE = 0.02
 MESSAGE_LIMIT = 64_000_000  # bytes
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -61,7 +64,12 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, str(SERVER), f"--model_base_path={self._models}", f"--port={self.port}"]
-        command += [f"--rest_port={self.rest_port}", "--num_threads=2", f"--max_message_bytes={MESSAGE_LIMIT}"]
+        command += [
+            f"--rest_port={self.rest_port}",
+            "--num_threads=2",
+            "--xla_cpu_compilation_enabled",
+            f"--max_message_bytes={MESSAGE_LIMIT}",
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         ports = json.loads(self.process.stdout.readline())
         self.port, self.rest_port = ports["port"], ports["rest_port"]
@@ -79,11 +87,8 @@ def make_photos() -> list[bytes]:
     sample = Image.open(SAMPLE).convert("RGB")
     photos = []
     for i, (width, height) in enumerate(SIZES):
-        left, top = (min(17 * i, max(size - length, 0)) for size, length in zip(sample.size, (width, height), strict=True))
         buffer = io.BytesIO()
-        sample.resize((sample.width + 64, sample.height + 64)).crop((left, top, left + width, top + height)).save(
-            buffer, "JPEG", quality=20 + 8 * i
-        )
+        ImageOps.fit(sample, (width + 10 * i, height)).crop((0, 0, width, height)).save(buffer, "JPEG", quality=20 + 8 * i)
         photos.append(buffer.getvalue())
     return photos
 
@@ -129,8 +134,8 @@ class RestClient:
                 return "OK", base64.b64decode(json.load(response)["outputs"][0]["b64"])
         except urllib.error.HTTPError as error:
             return f"HTTP {error.code}", json.load(error)["error"]
-        except urllib.error.URLError as error:  # refused while it is still being sent
-            return "connection closed", str(error.reason)
+        except (OSError, http.client.HTTPException) as error:
+            return "connection closed", str(error)
 
 
 @dataclasses.dataclass
@@ -141,18 +146,28 @@ class Tally:
     pixels: int = 0
     lost: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     mixed_up: int = 0
+    tiles: int = 0
+    clients_done: int = 0
 
 
 def load(server: Server, photos: list[bytes], expected: list[bytes], seconds: float, tally: Tally) -> None:
     """All clients at once, each asking again as soon as it has its answer."""
     ends = time.monotonic() + seconds
     lock = threading.Lock()
+    tiles = {"tiles": np.full((4, 384, 384, 3), 90, np.uint8)}
+    tiles_expected = GrpcClient(server).ask(tiles, "upscale_tiles")[1]
 
     def client(number: int) -> None:
         chooser = random.Random(number)
         asks = (GrpcClient if number % 2 else RestClient)(server)
         while time.monotonic() < ends:
-            index = chooser.randrange(len(photos))
+            if chooser.random() < LARGE_SHARE:
+                _, answer = GrpcClient(server).ask(tiles, "upscale_tiles")
+                with lock:
+                    tally.tiles += 1
+                    tally.mixed_up += not np.array_equal(answer, tiles_expected)
+            is_large = chooser.random() < LARGE_SHARE
+            index = len(photos) - 1 if is_large else chooser.randrange(len(photos) - 1)
             started = time.monotonic()
             status, answer = asks.ask({"image_bytes": [photos[index]]})
             with lock:
@@ -162,6 +177,8 @@ def load(server: Server, photos: list[bytes], expected: list[bytes], seconds: fl
                 tally.seconds.append(time.monotonic() - started)
                 tally.pixels += SIZES[index][0] * SIZES[index][1]
                 tally.mixed_up += answer != expected[index]
+        with lock:
+            tally.clients_done += 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(FLAGS.clients)]
     for thread in threads:
@@ -291,6 +308,8 @@ def run(folder: pathlib.Path) -> dict[str, Any]:
             "seconds": {name: round(float(value), 2) for name, value in zip(("p50", "p95", "p99"), quantiles, strict=True)},
             "lost": dict(tally.lost),
             "mixed_up": tally.mixed_up,
+            "clients_that_went_on_to_the_end": tally.clients_done,
+            "requests_for_tiles": tally.tiles,
             "resident_megabytes": {"at_start": before // 1_000_000, "at_end": after // 1_000_000},
             "bad_requests": seen,
             "bad_requests_had_the_right_status": check_statuses(seen, photos),

@@ -11,6 +11,9 @@ import tensorflow as tf
 ImageFormat = Literal["png", "jpeg"]
 # A camera's or editor's progressive JPEG has some 10 scans; 100 KB of empty ones keep a decoder busy for minutes.
 MAX_SCANS = 200
+# What the encoders take: values in all, and pixels a side.
+_MAX_PNG_VALUES = (1 << 31) - 1
+_MAX_JPEG_SIDE = 65_500
 _SHORTEST_FILE = 33  # bytes: what the header of a PNG takes
 _SEGMENT = 1 << 16  # bytes of a JPEG's segment, at most
 _ORIENTATION_TAG = 0x0112
@@ -58,6 +61,14 @@ def encode(picture: tf.Tensor, is_gray: tf.Tensor, image_format: ImageFormat, jp
     return tf.cond(is_gray, lambda: encoded(picture[..., :1]), lambda: encoded(picture))
 
 
+def check_encodable(picture: tf.Tensor, scale: int, image_format: ImageFormat) -> tf.Tensor:
+    """The picture, uint8 `[H, W, 3]`, if the format can hold it `scale` times larger; before the work, not after it."""
+    height, width = tf.unstack(tf.shape(picture, tf.int64)[:2] * scale)
+    fits_jpeg, fits_png = tf.maximum(height, width) <= _MAX_JPEG_SIDE, height * width * 3 <= _MAX_PNG_VALUES
+    is_fine = fits_jpeg if image_format == "jpeg" else fits_png
+    return checked(picture, is_fine, "the result of ", width, "x", height, f" pixels does not fit into {image_format.upper()}")
+
+
 def _check_size(content: tf.Tensor, height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
     num_pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     message = ("the picture has ", width, "x", height, f" pixels, more than the {max_pixels} that this server takes")
@@ -67,12 +78,18 @@ def _check_size(content: tf.Tensor, height: tf.Tensor, width: tf.Tensor, max_pix
 def _decode_jpeg(content: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(content))
     content = _check_size(content, height, width, max_pixels)
-    markers = tf.io.decode_raw(content, tf.uint8)
-    num_scans = tf.math.count_nonzero((markers[:-1] == 0xFF) & (markers[1:] == 0xDA))
-    content = checked(content, num_scans <= MAX_SCANS, f"the picture has more than {MAX_SCANS} scans")
+    content = checked(content, _count_scans(content) <= MAX_SCANS, f"the picture has more than {MAX_SCANS} scans")
     # The method that gives libjpeg's own result, as other decoders and the training do.
     picture = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return _upright(picture, jpeg_orientation(content)), channels == 1
+
+
+def _count_scans(content: tf.Tensor) -> tf.Tensor:
+    """How often a scan starts: marker, length, number of components, as `images.refuse_scan_bomb` looks for them."""
+    data = tf.io.decode_raw(content, tf.uint8)
+    marker, length, count = (data[:-4] == 0xFF) & (data[1:-3] == 0xDA), data[3:-1], data[4:]
+    is_length = (length >= 8) & (length <= 14) & (length % 2 == 0)
+    return tf.math.count_nonzero(marker & (data[2:-2] == 0) & is_length & (count >= 1) & (count <= 4))
 
 
 def _decode_png(content: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:

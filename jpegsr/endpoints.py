@@ -25,6 +25,9 @@ Endpoint = Callable[..., dict[str, tf.Tensor]]
 # float32 [B, H, W, 3] -> float32 [B, scale * H, scale * W, 3]
 Network = Callable[[tf.Tensor], tf.Tensor]
 
+WARMUP_SIDE = 64  # pixels, of the pictures in warm-up requests
+_MAX_TILE_PIXELS = 16_000_000  # of a request for tiles: its answer at x4 then stays below protobuf's limit of 2 GB
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingOptions:
@@ -37,19 +40,28 @@ class ServingOptions:
       image_format: what `serving_default` answers with.
       jpeg_quality: of its answers, if that is "jpeg".
       max_pixels: larger requests (all pictures of a batch together, or each encoded one) are refused.
+      warmup_tiles: whether the warm-up requests include one of tiles. A server that cannot compile with XLA, as TensorFlow
+        Serving cannot unless it is told to, would not come up with it.
     """
 
-    tile_size: int = 256
+    tile_size: int = 384
     tile_batch: int = 4
     precision: Literal["float32", "bfloat16"] = "float32"
     image_format: ImageFormat = "png"
     jpeg_quality: int = 95
     max_pixels: int = 50_000_000
+    warmup_tiles: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tile_size", "tile_batch", "max_pixels"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)} is not above zero")
+        if self.max_pixels < WARMUP_SIDE**2:
+            raise UserError(
+                f"--max_pixels={self.max_pixels} is below the {WARMUP_SIDE**2} of the pictures that warm a server up"
+            )
+        if (num_pixels := self.tile_batch * self.tile_size**2) > _MAX_TILE_PIXELS:
+            raise UserError(f"--tile_batch={self.tile_batch} of --tile_size={self.tile_size} are {num_pixels} pixels: too many")
         if not 1 <= self.jpeg_quality <= 100:
             raise UserError(f"--jpeg_quality={self.jpeg_quality} is not within 1-100")
 
@@ -85,6 +97,7 @@ class Endpoints:
 
         def enlarged(content: tf.Tensor) -> tf.Tensor:
             picture, is_gray = encoded_pictures.decode(content, options.max_pixels)
+            picture = encoded_pictures.check_encodable(picture, self.config.scale, options.image_format)
             levels = self._any_size(picture[tf.newaxis], "upscaled")[0]
             return encoded_pictures.encode(levels, is_gray, options.image_format, options.jpeg_quality)
 
@@ -119,7 +132,8 @@ class Endpoints:
         """What `describe` knows, numbers in decimal.
 
         name and sha256 of the weights; scale; overlap, restore_overlap: how far a tile has to reach beyond what is kept of it,
-        for either output; alignment: tiles start at multiples of it (all in pixels of the input); max_pixels.
+        for either output; alignment: tiles start at multiples of it (all in pixels of the input); max_pixels; image_format of
+        what `image_bytes` answers.
         """
         return {
             "name": self.trained.name,
@@ -129,6 +143,7 @@ class Endpoints:
             "restore_overlap": str(self.config.car_receptive_radius),
             "alignment": str(self.config.alignment),
             "max_pixels": str(self.options.max_pixels),
+            "image_format": self.options.image_format,
         }
 
     def _any_size(self, image: tf.Tensor, output: Output) -> tf.Tensor:
@@ -160,7 +175,11 @@ class Endpoints:
         return tf.cond(
             num_pixels <= side**2,
             lambda: to_levels(network_for(image)(to_unit(image))),
-            lambda: tf.map_fn(in_tiles, image, fn_output_signature=_PICTURE, parallel_iterations=1),
+            lambda: tf.cond(
+                shape[0] == 1,  # one picture is not copied once more
+                lambda: in_tiles(image[0])[tf.newaxis],
+                lambda: tf.map_fn(in_tiles, image, fn_output_signature=_PICTURE, parallel_iterations=1),
+            ),
         )
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import tensorflow as tf
 
 from jpegsr import conversion, degradation, images, model_files, provenance, runtimes, serving
 from jpegsr.endpoints import DEFAULT_OPTIONS, ServingOptions
-from jpegsr.errors import UserError
+from jpegsr.errors import UserError, first_line
 from jpegsr.pixels import to_levels, to_unit
 from jpegsr.weights import TrainedModel
 
@@ -31,6 +32,7 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "onnx": ("float32",),
     "openvino": ("float32", "int8"),
 }
+_MAX_INT8_DIFFERENCE = 4.0  # levels, on average
 RECORD = pathlib.Path("assets.extra", "jpegsr.json")
 _FILE_NAMES = {"litert": "model.tflite", "onnx": "model.onnx", "openvino": "model.xml"}
 # uint8 [H, W, 3] -> uint8 [scale * H, scale * W, 3]
@@ -75,8 +77,8 @@ def export(
         _write_record(trained, written, kind, precision, dataclasses.asdict(options) if kind == "saved_model" else None)
         target = folder / str(max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0) + 1)
         written.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot write to folder {str(folder)!r}: {error.strerror}") from None
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot write the model: {first_line(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -112,7 +114,7 @@ def _write_record(
         "precision": precision,
         **provenance.source(),
         "options": options,
-        "difference_from_keras_in_levels": _difference(trained, folder, kind, precision),
+        "difference_of_upscaled_from_keras_in_levels": _difference(trained, folder, kind, precision),
         "sha256": {str(path.relative_to(folder)): model_files.sha256(path) for path in files},
         "model_card": trained.card,
     }
@@ -121,12 +123,15 @@ def _write_record(
 
 
 def _difference(trained: TrainedModel, folder: pathlib.Path, kind: Format, precision: Precision) -> dict[str, float]:
-    """The largest and the mean difference on a picture made for that; `UserError` if float32 differs by more than rounding."""
+    """The largest and the mean difference of `upscaled` (of a SavedModel, `upscale`) on a picture made for that.
+
+    `UserError` if float32 differs by more than rounding, or int8 is no likeness.
+    """
     coarse = np.random.default_rng(0).integers(0, 256, (12, 14, 3), np.uint8)
     picture = degradation.jpeg(coarse.repeat(8, axis=0).repeat(8, axis=1), 30)
     expected = to_levels(trained.model.predict_on_batch(to_unit(picture[None]))["upscaled"][0])
     difference = np.abs(open_exported(folder, kind)(picture).astype(int) - expected)
-    if difference.max() > 1 and precision != "int8":
+    if difference.max() > 1 if precision != "int8" else difference.mean() > _MAX_INT8_DIFFERENCE:
         raise UserError(f"the exported model is {difference.max()} levels off its original: the converter is at fault")
     return {"largest": int(difference.max()), "mean": round(float(difference.mean()), 4)}
 
@@ -143,8 +148,6 @@ _Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def _open_saved_model(folder: pathlib.Path) -> Upscale:
-    import tensorflow as tf
-
     model = tf.saved_model.load(str(folder))
     upscale = model.signatures["upscale"]
     # The model is named in the closure, as it owns the signature's variables.

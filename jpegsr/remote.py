@@ -47,9 +47,11 @@ def connect(server: Server, scale: int | None = None, protocol: Protocol = "grpc
     if max_retries < 0:
         raise UserError(f"--max_retries={max_retries} is below zero")
     client, retries = _client(server, protocol), _Retries(server, max_retries)
-    facts = _facts(client, retries, server)
+    facts, image_format = _facts(client, retries, server)
     if scale not in (None, 1, facts["scale"]):
         raise UserError(f"model {server.model_name!r} on {server.address} enlarges {facts['scale']} times, not {scale}")
+    if protocol == "rest" and scale != 1 and image_format == "jpeg":
+        _logger.warning("model %r was exported to answer in JPEG, which costs quality: gRPC avoids that", server.model_name)
     if scale == 1:
         send, factor, overlap, fixed = client.restore, 1, facts["restore_overlap"], None
     else:
@@ -76,7 +78,7 @@ def connect(server: Server, scale: int | None = None, protocol: Protocol = "grpc
         alignment=facts["alignment"],
         bytes_per_pixel=4 * 3 * (1 + factor**2),
         runtime="server",
-        tiling=Tiling(factor, overlap, facts["alignment"], MAX_REQUEST_PIXELS, fixed),
+        tiling=Tiling(factor, overlap, facts["alignment"], min(MAX_REQUEST_PIXELS, facts["max_pixels"]), fixed),
         is_8_bit=True,
         close=close,
     )
@@ -86,7 +88,8 @@ def _coloured(levels: np.ndarray) -> np.ndarray:
     """Tiles `[N, h, w, 3]`, none without any colour: where there is none, the blue of a corner is changed by one level.
 
     The server keeps what is colourless free of tints, as `Enhancer` does. But Enhancer decides that for a whole photo, and a
-    gray part of a colour photo would differ from its neighbours.
+    gray part of a colour photo would differ from its neighbours. (The channels of a gray photo are then averaged here, after
+    they have been rounded: up to 2 levels from what Enhancer does.)
     """
     is_gray = (levels == levels[..., :1]).all(axis=(1, 2, 3))
     levels[is_gray, 0, 0, 2] ^= 1
@@ -104,15 +107,18 @@ def _client(server: Server, protocol: Protocol) -> Any:
     return remote_rest.Client(server)
 
 
-def _facts(client: Any, retries: "_Retries", server: Server) -> dict[str, int]:
-    """What has to be known of a model to cut pictures for it; `UserError` if it is none of this package's."""
-    names = ("scale", "overlap", "restore_overlap", "alignment")
-    values = retries.call(lambda: client.describe(names))
+def _facts(client: Any, retries: "_Retries", server: Server) -> tuple[dict[str, int], str]:
+    """What has to be known of a model to cut pictures for it, and the format of its answers.
+
+    `UserError` if the model is none of this package's.
+    """
+    names = ("scale", "overlap", "restore_overlap", "alignment", "max_pixels")
+    *values, image_format = retries.call(lambda: client.describe((*names, "image_format")))
     if not all(value.isdecimal() for value in values):
         raise UserError(
             f"model {server.model_name!r} on {server.address} does not say what it is: export it with `jpegsr export`"
         )
-    return dict(zip(names, map(int, values), strict=True))
+    return dict(zip(names, map(int, values), strict=True)), image_format
 
 
 class _Retries:
@@ -131,6 +137,8 @@ class _Retries:
         num_deadlines = 0
         for attempt in itertools.count():
             try:
+                if self._stopped.is_set():
+                    raise UnavailableError("called off")
                 answer = request()
             except UnavailableError as error:
                 self._pause_or_give_up(attempt, str(error))
@@ -140,6 +148,7 @@ class _Retries:
                     raise UserError(
                         f"no answer from {self._server.address} within --deadline={self._server.deadline:g} seconds, twice"
                     ) from None
+                self._pause(attempt)  # what took too long is likely to be busy with it still
             else:
                 self._has_warned.clear()
                 return answer
@@ -152,6 +161,9 @@ class _Retries:
         if not self._has_warned.is_set():
             self._has_warned.set()
             _logger.warning("no server answers at %s, trying again", self._server.address)
+        self._pause(attempt)
+
+    def _pause(self, attempt: int) -> None:
         # Clients that were cut off together must not come back together.
-        pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+        pause = min(_FIRST_PAUSE * 2 ** min(attempt, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1.5)
         self._stopped.wait(pause)

@@ -1,5 +1,6 @@
 """The requests of `remote` over gRPC. Importing this imports TensorFlow, whose protos are those of the requests."""
 
+import logging
 import os
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; below that, each lost connection is a line on stderr
@@ -10,7 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from jpegsr.inference import FixedTiles
-from jpegsr.servers import DeadlineError, Server, UnavailableError, refusal
+from jpegsr.servers import DeadlineError, RefusedError, Server, UnavailableError, refusal
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -19,6 +20,9 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
+
+_CANNOT_COMPILE = ("INTERNAL", "UNIMPLEMENTED", "NOT_FOUND")
+_logger = logging.getLogger(__name__)
 
 
 class Client:
@@ -35,6 +39,7 @@ class Client:
             self._channel = grpc.insecure_channel(server.address, _OPTIONS)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._fixed: FixedTiles | None = None
+        self._has_compiler = True
 
     def describe(self, keys: tuple[str, ...]) -> list[str]:
         """What the model says of itself, by key; "" for what it does not know."""
@@ -55,11 +60,19 @@ class Client:
 
     def upscale(self, levels: np.ndarray) -> np.ndarray:
         """uint8 `[N, h, w, 3]` -> `[N, scale * h, scale * w, 3]`; N is at most the count of fixed tiles, if of their shape."""
-        if self._fixed is None or levels.shape[1:3] != (self._fixed.side, self._fixed.side):
+        if self._fixed is None or levels.shape[1:3] != (self._fixed.side, self._fixed.side) or not self._has_compiler:
             return self._predict("upscale", "image", levels, "upscaled")
         missing = self._fixed.count - len(levels)
         full = np.pad(levels, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        return self._predict("upscale_tiles", "tiles", full, "upscaled")[: len(levels)]
+        try:
+            return self._predict("upscale_tiles", "tiles", full, "upscaled")[: len(levels)]
+        except RefusedError as error:
+            if error.status not in _CANNOT_COMPILE:
+                raise
+            # TensorFlow Serving compiles only if it is told to, and on some devices not at all.
+            _logger.warning("the server does not compile, tiles go uncompiled: %s", error)
+            self._has_compiler = False
+            return self.upscale(levels)
 
     def restore(self, levels: np.ndarray) -> np.ndarray:
         """uint8 `[N, h, w, 3]` -> the same without compression artifacts."""

@@ -11,6 +11,7 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 import urllib.parse
 from typing import Any
 
@@ -20,6 +21,9 @@ import pyvips
 from jpegsr.inference import FixedTiles
 from jpegsr.servers import DeadlineError, Server, UnavailableError, refusal
 from jpegsr.vips import as_array, as_image, one_line
+
+# The second is a proxy's word for a server that restarts.
+_BUSY = (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Client:
@@ -31,6 +35,7 @@ class Client:
     def __init__(self, server: Server):
         self._server = server
         self._open: set[http.client.HTTPConnection] = set()
+        self._lock, self._is_closed = threading.Lock(), False
 
     def describe(self, keys: tuple[str, ...]) -> list[str]:
         """What the model says of itself, by key; "" for what it does not know."""
@@ -56,8 +61,9 @@ class Client:
 
     def close(self) -> None:
         """Break off the requests that are under way, which then end with an error."""
-        for connection in list(self._open):
-            if connection.sock:
+        with self._lock:
+            self._is_closed = True
+            for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -87,7 +93,7 @@ class Client:
             reason = str(answer["error"])
         except (ValueError, LookupError, TypeError):
             reason = "what answers is no TensorFlow Serving"
-        if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        if status in _BUSY:
             raise UnavailableError(reason)
         if status == http.HTTPStatus.GATEWAY_TIMEOUT:
             raise DeadlineError
@@ -97,15 +103,20 @@ class Client:
         server = self._server
         kind = http.client.HTTPSConnection if server.tls else http.client.HTTPConnection
         connection = kind(server.host, server.port, timeout=server.deadline)
-        self._open.add(connection)
         try:
+            connection.connect()
+            with self._lock:
+                if self._is_closed:
+                    raise UnavailableError("called off")
+                self._open.add(connection)
             # A server that refuses a request before it has read it may say why.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request("POST", self._path(), body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
-            self._open.discard(connection)
+            with self._lock:
+                self._open.discard(connection)
             connection.close()
 
 

@@ -5,6 +5,9 @@ import re
 
 from jpegsr.errors import UserError
 
+# A name or an IPv4 address, or an IPv6 address in brackets.
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+(%\w+)?\]", re.ASCII)
+
 
 @dataclasses.dataclass(frozen=True)
 class Server:
@@ -23,12 +26,13 @@ class Server:
     model_name: str = "jpegsr"
     version: int | None = None
     label: str | None = None
-    deadline: float = 60.0
+    deadline: float = 300.0
     tls: bool = False
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
-        if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        is_port = port.isascii() and port.isdecimal() and 0 < int(port) < 65536
+        if not _HOST.fullmatch(host) or not is_port:
             raise UserError(f"--server={self.address} is not HOST:PORT")
         if self.version is not None and self.label is not None:
             raise UserError("--model_version and --version_label say the same thing: give one of them")
@@ -54,12 +58,20 @@ class DeadlineError(Exception):
     """No answer in time."""
 
 
-def refusal(status: str, reason: str) -> UserError:
-    """The error for a request that the server will not carry out, however often it is sent.
+class RefusedError(UserError):
+    """The server will not carry out a request, however often it is sent; `status` is what the protocol calls that."""
+
+    def __init__(self, message: str, status: str):
+        super().__init__(message)
+        self.status = status
+
+
+def refusal(status: str, reason: str) -> RefusedError:
+    """The error for a request that is refused.
 
     Args:
       status: what the protocol calls it ("INVALID_ARGUMENT", "HTTP 400").
       reason: the server's words, of which the first line without names of graph nodes is kept.
     """
-    lines = (re.sub(r"\{\{.*?\}\}", "", line).strip() for line in reason.splitlines())
-    return UserError(f"the server says {status}: {next((line for line in lines if line), 'no reason')}")
+    lines = (re.sub(r"\{\{.*?\}\}|assertion failed: ", "", line).strip(" []") for line in reason.splitlines())
+    return RefusedError(f"the server says {status}: {next((line for line in lines if line), 'no reason')}", status)

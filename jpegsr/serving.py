@@ -1,7 +1,7 @@
 """Models as TensorFlow SavedModels for TensorFlow Serving, which load and run without this package.
 
-Beside the SavedModel, `assets.extra/tf_serving_warmup_requests` holds a request per signature, which TensorFlow Serving runs
-before it takes others.
+Beside the SavedModel, `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs before it takes
+others.
 """
 
 import pathlib
@@ -11,12 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jpegsr.endpoints import Endpoints, ServingOptions
+from jpegsr.endpoints import WARMUP_SIDE, Endpoints, ServingOptions
 from jpegsr.weights import TrainedModel
 
 WARMUP_FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
-# The side of the pictures that warm a server up, in pixels.
-_WARMUP_SIZE = 64
 
 
 def write_saved_model(trained: TrainedModel, folder: pathlib.Path, options: ServingOptions) -> None:
@@ -45,17 +43,18 @@ def write_saved_model(trained: TrainedModel, folder: pathlib.Path, options: Serv
 
 
 def write_warmup(path: pathlib.Path, options: ServingOptions) -> None:
-    """Requests for all signatures, as a TFRecord file of `PredictionLog`s."""
+    """A request per signature (for tiles only if the options say so), as a TFRecord file of `PredictionLog`s."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    picture = np.random.default_rng(0).integers(0, 256, (_WARMUP_SIZE, _WARMUP_SIZE, 3), np.uint8)
+    picture = np.random.default_rng(0).integers(0, 256, (WARMUP_SIDE, WARMUP_SIDE, 3), np.uint8)
     requests: dict[str, dict[str, Any]] = {
         "serving_default": {"image_bytes": [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]},
         "upscale": {"image": picture[None]},
         "restore": {"image": picture[None]},
-        "upscale_tiles": {"tiles": np.zeros((options.tile_batch, options.tile_size, options.tile_size, 3), np.uint8)},
         "describe": {"keys": ["scale"]},
     }
+    if options.warmup_tiles:
+        requests["upscale_tiles"] = {"tiles": np.zeros((options.tile_batch, options.tile_size, options.tile_size, 3), np.uint8)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in requests.items():

@@ -1,10 +1,11 @@
-"""Put the best weights of a training run into the package, with a model card.
+r"""Put the best weights of a training run into the package, with a model card.
 
-    python scripts/ship_model.py --run=runs/base_x2 --name=base --commit=COMMIT --hardware="2 CPU cores" --recipe=FILE
+    python scripts/ship_model.py --run=runs/base_x2 --name=base --commit=COMMIT --hardware="2 CPU cores" --recipe=FILE \
+        --limits=FILE
     python scripts/ship_model.py --name=base --scale=2 --scores=results/base_x2/results.json
 
 The first form copies the weights and writes what is known of their training; the second adds scores to the card, once
-`jpegsr evaluate` has made them from the shipped file.
+`jpegsr evaluate` has made them from the shipped file. `scripts/render_model_cards.py` puts the cards on a page.
 """
 
 import json
@@ -28,6 +29,7 @@ flags.DEFINE_integer("scale", 2, "scale of the model whose card gets scores")
 flags.DEFINE_string("commit", None, "commit of the code that trained it")
 flags.DEFINE_string("hardware", None, "what it was trained on")
 flags.DEFINE_string("recipe", None, "text file with the commands that trained it, one per line")
+flags.DEFINE_string("limits", None, "text file with what the model is not good at, one sentence per line")
 flags.DEFINE_string("scores", None, "results.json of an evaluation of the shipped file")
 
 
@@ -68,6 +70,7 @@ def ship(run: pathlib.Path) -> pathlib.Path:
         "commit": FLAGS.commit,
         "recipe": pathlib.Path(FLAGS.recipe).read_text().splitlines(),
         "validation_psnr": card["validation_psnr"],
+        "limits": pathlib.Path(FLAGS.limits).read_text().splitlines(),
         "config": card["config"],
         "sha256": card["sha256"],
     }

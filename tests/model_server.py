@@ -15,6 +15,7 @@ product, listens on 127.0.0.1 alone, and what it cannot show is anything about t
 import argparse
 import concurrent.futures
 import contextlib
+import ctypes
 import http.server
 import json
 import os
@@ -30,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import grpc
 import rest_codec
+import tensorflow as tf
 from google.protobuf import json_format, text_format
 from served_models import Model, ServingError, State, decode_tensors, encode_tensor, serving_errors
 from tensorflow_serving.apis import (
@@ -296,6 +298,12 @@ class _RestHandler(http.server.BaseHTTPRequestHandler):
         """Requests are not worth a line each."""
 
 
+def disable_xla() -> None:
+    """Refuse to compile, in this whole process, as TensorFlow Serving does unless it is told to."""
+    folder = pathlib.Path(tf.__file__).parent
+    ctypes.CDLL(str(next(folder.glob("libtensorflow_cc.so*"))))._ZN10tensorflow21DisableXlaCompilationEv()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model_base_path", help="folder of version folders")
@@ -308,7 +316,10 @@ def main() -> None:
     parser.add_argument("--num_threads", type=int, default=4)
     parser.add_argument("--enable_serialization_as_tensor_content", action="store_true")
     parser.add_argument("--allow_version_labels_for_unavailable_models", action="store_true")
+    parser.add_argument("--xla_cpu_compilation_enabled", action="store_true")
     options = parser.parse_args()
+    if not options.xla_cpu_compilation_enabled:
+        disable_xla()
     if options.model_config_file:
         text = pathlib.Path(options.model_config_file).read_text(encoding="utf-8")
         configs = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config

@@ -126,6 +126,33 @@ def test_what_cannot_be_used_is_an_invalid_argument(encoded, reason):
         decode(encoded)
 
 
+def test_what_follows_a_jpeg_is_no_scan():
+    """Phones append films, others their raw data; there the two bytes of a scan's marker stand by chance."""
+    trailer = np.random.default_rng(0).bytes(16_000_000)
+    assert trailer.count(b"\xff\xda") > encoded_pictures.MAX_SCANS
+    assert decode(content(PICTURE, "JPEG") + trailer)[0].shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "image_format", "fits"),
+    [
+        ((16, 65_500), 1, "jpeg", True),
+        ((16, 16_376), 4, "jpeg", False),
+        ((16, 65_500), 4, "png", True),
+        ((7_000, 7_000), 4, "png", False),
+    ],
+)
+def test_formats_have_limits(shape, scale, image_format, fits):
+    def check():
+        return encoded_pictures.check_encodable(tf.zeros((*shape, 3), tf.uint8), scale, image_format)
+
+    if fits:
+        assert check().shape == (*shape, 3)
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="does not fit into"):
+            check()
+
+
 @pytest.mark.parametrize("is_gray", [False, True])
 @pytest.mark.parametrize("image_format", ["png", "jpeg"])
 def test_encoding(image_format, is_gray):

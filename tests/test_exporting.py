@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from jpegsr import degradation, endpoints, exporting, runtimes, weights
+from jpegsr import degradation, endpoints, exporting, runtimes, serving, weights
 from jpegsr.cli.main import main
 from jpegsr.config import MODEL_PRESETS
 from jpegsr.endpoints import Endpoints, ServingOptions
@@ -157,6 +157,7 @@ def test_bfloat16_tiles_and_answers_in_jpeg(trained, tiny_run, large_photo, tmp_
     (answer,) = call(served, "serving_default", image_bytes=[png(large_photo[:50, :60])])
     image = Image.open(io.BytesIO(answer))
     assert image.format == "JPEG"
+    assert call(served, "describe", keys=["image_format"]) == [b"jpeg"]
     pixels = call(served, "upscale", image=large_photo[None, :50, :60])[0]
     assert 0 < np.abs(np.asarray(image).astype(int) - pixels).mean() < 3
     tile = large_photo[:64, :64]
@@ -172,18 +173,21 @@ def test_bfloat16_tiles_and_answers_in_jpeg(trained, tiny_run, large_photo, tmp_
 
 
 def test_describe(served, trained):
-    keys = ["scale", "overlap", "restore_overlap", "alignment", "name", "sha256", "nonsense", "max_pixels"]
+    keys = ["scale", "overlap", "restore_overlap", "alignment", "name", "sha256", "nonsense", "max_pixels", "image_format"]
     values = [value.decode() for value in call(served, "describe", keys=keys)]
     config = trained.config
     expected = [config.scale, config.receptive_radius, config.car_receptive_radius, config.alignment]
-    assert values == [*map(str, expected), trained.name, trained.checksum, "", "400000"]
+    assert values == [*map(str, expected), trained.name, trained.checksum, "", "400000", "png"]
 
 
-def test_warmup_requests_run_through_every_signature(version_folder, served):
-    path = version_folder / "assets.extra" / "tf_serving_warmup_requests"
+@pytest.mark.parametrize("warmup_tiles", [False, True])
+def test_warmup_requests_run_through_every_signature(served, tmp_path, warmup_tiles):
+    path = tmp_path / "requests"
+    serving.write_warmup(path, dataclasses.replace(OPTIONS, warmup_tiles=warmup_tiles))
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
     requests = [log.predict_log.request for log in logs]
-    assert sorted(request.model_spec.signature_name for request in requests) == sorted(served.signatures)
+    expected = set(served.signatures) - (set() if warmup_tiles else {"upscale_tiles"})
+    assert {request.model_spec.signature_name for request in requests} == expected
     for request in requests:
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         assert call(served, request.model_spec.signature_name, **inputs).size
@@ -193,7 +197,8 @@ def test_record_tells_what_was_written(version_folder, trained):
     record = json.loads((version_folder / "assets.extra" / "jpegsr.json").read_text())
     assert record["model_card"] == trained.card
     assert record["options"]["tile_size"] == 64
-    assert record["difference_from_keras_in_levels"]["largest"] <= 1
+    assert "assets.extra/tf_serving_warmup_requests" in record["sha256"]
+    assert record["difference_of_upscaled_from_keras_in_levels"]["largest"] <= 1
     assert "saved_model.pb" in record["sha256"]
     for name, checksum in record["sha256"].items():
         assert hashlib.sha256((version_folder / name).read_bytes()).hexdigest() == checksum
@@ -202,7 +207,12 @@ def test_record_tells_what_was_written(version_folder, trained):
 @pytest.mark.parametrize("kind", ["litert", "onnx", "openvino"])
 def test_other_formats_do_what_keras_does(trained, large_photo, tmp_path, kind):
     folder = exporting.export(trained, tmp_path, kind)
-    assert json.loads((folder / "assets.extra" / "jpegsr.json").read_text())["difference_from_keras_in_levels"]["largest"] <= 1
+    assert (
+        json.loads((folder / "assets.extra" / "jpegsr.json").read_text())["difference_of_upscaled_from_keras_in_levels"][
+            "largest"
+        ]
+        <= 1
+    )
     run = exporting.open_exported(folder, kind)
     enhancer = Enhancer(str(trained.path), runtime="tensorflow")
     for part in (large_photo[:50, :70], large_photo[:33, :21]):  # one file for all sizes
@@ -255,6 +265,8 @@ def test_damaged_weights_are_never_exported(tiny_run, tmp_path, capsys):
         (["--image_format=jpeg", "--jpeg_quality=101"], "not within 1-100"),
         (["--tile_size=18"], "leaves nothing of a tile"),
         (["--tile_batch=0"], "not above zero"),
+        (["--max_pixels=4000"], "below the 4096"),
+        (["--tile_batch=2", "--tile_size=20000"], "too many"),
         (["--scale=1"], "`restored`"),
         (["--scale=3"], "enlarges 2 times, not 3"),
         (["--format=openvino", "--precision=int8"], "jpegsr quantize"),

@@ -280,7 +280,7 @@ def test_labels_name_versions_that_serve(served_model, tmp_path):
 
 
 def test_warmup_runs_before_a_version_serves_and_bad_records_keep_it_from_that(server, served_model, tmp_path):
-    assert server.models["jpegsr"].available[1].num_warmup_records == 5  # one per signature
+    assert server.models["jpegsr"].available[1].num_warmup_records == 4  # one per signature but upscale_tiles
     add_version(tmp_path, served_model, 1)
     with ModelServer([config(tmp_path)], poll_seconds=0.05) as server, Connection(server) as connection:
         broken = shutil.copytree(served_model, tmp_path / "copying")

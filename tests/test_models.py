@@ -1,4 +1,6 @@
 import dataclasses
+import pathlib
+import runpy
 
 import keras
 import numpy as np
@@ -126,3 +128,9 @@ def test_mixed_precision_is_saved_as_float32(tmp_path):
     assert reloaded.get_layer("car").get_layer("first").compute_dtype == "float32"
     for ours, theirs in zip(reloaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_page_of_the_models_is_that_of_the_cards():
+    root = pathlib.Path(__file__).parent.parent
+    rendered = runpy.run_path(str(root / "scripts" / "render_model_cards.py"))["render"]()
+    assert (root / "docs" / "models.md").read_text() == rendered, "run scripts/render_model_cards.py"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from PIL import Image
 from served_models import WARMUP_FILE
 from tensorflow_serving.config import model_server_config_pb2
 
-from jpegsr import files, remote
+from jpegsr import files, remote, serving, weights
 from jpegsr.cli.main import main
+from jpegsr.endpoints import ServingOptions
 from jpegsr.enhancement import Enhancer
 from jpegsr.errors import UserError
 from jpegsr.servers import Server
@@ -221,7 +223,7 @@ def test_a_restart_under_load_costs_no_file(model_folder, tiny_run, photo, tmp_p
 
 
 def one_line(capsys, arguments: list[str]) -> str:
-    """What a command that must fail says on stderr, without what it says of trying again."""
+    """What a command that must fail says on stderr."""
     assert main(arguments) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
@@ -257,6 +259,7 @@ def test_mistakes_are_one_line(server, photo, tmp_path, capsys, protocol):
         (["--server=localhost"], "not HOST:PORT"),
         (["--server=http://localhost:80"], "not HOST:PORT"),
         (["--server=localhost:99999"], "not HOST:PORT"),
+        (["--server=a..b:80"], "not HOST:PORT"),
         (["--server=localhost:80", "--in_flight=0"], "--in_flight=0"),
         (["--server=localhost:80", "--deadline=0"], "--deadline=0"),
         (["--server=localhost:80", "--max_retries=-1"], "--max_retries=-1"),
@@ -292,12 +295,12 @@ def test_a_request_without_answer_is_sent_once_more(narrow_server, photo, protoc
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_closing_ends_requests_at_once(narrow_server, photo, protocol):
+def test_closing_ends_requests_at_once(narrow_server, photo, small_requests, protocol):
     network = remote.connect(Server(address(narrow_server, protocol)), protocol=protocol)
     enhancer = Enhancer(network)
     assert enhancer.enhance(photo[:20, :20]).shape == (40, 40, 3)
     with narrow_server.place(), concurrent.futures.ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(enhancer.enhance, photo[:20, :20])
+        waiting = pool.submit(enhancer.enhance, photo[:131, :130])  # more requests than are under way at a time
         time.sleep(0.2)
         network.close()
         with pytest.raises(UserError, match="no server answers"):
@@ -319,6 +322,58 @@ def test_what_the_server_refuses_fails_that_file_alone(narrow_server, photo, tmp
     assert ("RESOURCE_EXHAUSTED" if protocol == "grpc" else "HTTP 413") in errors[0]
 
 
+def test_requests_stay_within_what_the_model_takes(served_model, tiny_run, photo, tmp_path):
+    options = ServingOptions(tile_size=48, tile_batch=3, max_pixels=5000)
+    serving.write_saved_model(weights.load(str(tiny_run)), tmp_path / "models" / "1", options)
+    expected = Enhancer(str(tiny_run), runtime="tensorflow").enhance(photo[:90, :100])
+    with start(tmp_path / "models") as server:
+        for protocol in PROTOCOLS:
+            result = Enhancer(remote.connect(Server(address(server, protocol)), protocol=protocol)).enhance(photo[:90, :100])
+            assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+def test_a_server_that_does_not_compile_enlarges_all_the_same(model_folder, tiny_run, photo, small_requests, caplog):
+    command = [sys.executable, str(SERVER_PROGRAM), f"--model_base_path={model_folder}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            port = json.loads(process.stdout.readline())["port"]
+            with caplog.at_level("WARNING"):
+                result = Enhancer(remote.connect(Server(f"127.0.0.1:{port}"))).enhance(photo[:131, :130])
+        finally:
+            process.kill()
+    expected = Enhancer(str(tiny_run), runtime="tensorflow").enhance(photo[:131, :130])
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert "does not compile" in caplog.text
+
+
+def test_a_proxy_without_its_server_is_waited_for(server, photo):
+    """502 twice, as from a proxy in front of a server that restarts, then what the server says."""
+    refusals = iter([True, True])
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if next(refusals, False):
+                self.send_error(502)
+                return
+            with urllib.request.urlopen(f"http://{address(server, 'rest')}{self.path}", body) as answer:
+                content = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=functools.partial(proxy.serve_forever, 0.05), daemon=True).start()
+        network = remote.connect(Server(f"127.0.0.1:{proxy.server_port}"), protocol="rest")
+        assert Enhancer(network).enhance(photo[:20, :30]).shape == (40, 60, 3)
+        proxy.shutdown()
+    assert next(refusals, None) is None
+
+
 def test_a_network_has_its_own_scale_and_strength(server, photo):
     network = remote.connect(Server(address(server, "rest")), protocol="rest")
     with pytest.raises(UserError, match="enlarges 2 times, not 3"):
@@ -338,6 +393,23 @@ def test_rest_imports_no_tensorflow_and_streams(server, photo, tmp_path):
     command = [sys.executable, "-m", "jpegsr.cli.main", "remote", "-", "--format=webp", *flags(server, "rest")]
     result = subprocess.run(command, input=(tmp_path / "photo.png").read_bytes(), capture_output=True, check=True)
     assert result.stdout == (tmp_path / "out.webp").read_bytes()
+
+
+def test_ctrl_c_ends_a_stream_at_once(narrow_server, photo, tmp_path):
+    Image.fromarray(photo[:30, :40]).save(tmp_path / "photo.png")
+    command = [sys.executable, "-m", "jpegsr.cli.main", "remote", "-", *flags(narrow_server, "rest")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write((tmp_path / "photo.png").read_bytes())
+    process.stdin.flush()
+    time.sleep(3)  # it has asked what the model is
+    with narrow_server.place():
+        process.stdin.close()
+        process.stdin = None
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
 
 
 def test_ctrl_c_ends_it_at_once(narrow_server, photo, tmp_path):

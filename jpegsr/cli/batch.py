@@ -1,6 +1,7 @@
 """What commands that turn photos into photos share: PHOTO arguments, flags about the results, and doing it for many."""
 
 import argparse
+import concurrent.futures
 import csv
 import dataclasses
 import pathlib
@@ -129,7 +130,13 @@ class Batch:
         kind = photos.format_of(target) if target else self.flag_values.format or "png"
         place = target or f"standard output{photos.FORMATS[kind][0]}"
         photos.check_size(place, *settings.plan(*photo.pixels.shape[:2])[1:])
-        result = enhancers.enhance(photo, "standard input" if source == "-" else source)
+        # In a thread, so that Ctrl-C can end what the network is at.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(enhancers.enhance, photo, "standard input" if source == "-" else source)
+            try:
+                result = future.result()
+            finally:
+                enhancers.close()
         if target:
             photos.write(target, result, photo, settings.encoder)
         else:

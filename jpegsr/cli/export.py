@@ -17,10 +17,10 @@ DESCRIPTION = """Write a model as files that run without this package.
   openvino     .xml and .bin, float32 or int8
 
 The files go to OUTPUT_DIR/1, or the next number if that is taken, beside assets.extra/jpegsr.json with the model card and
-checksums. What was written is tried on a picture before it gets that name."""
+checksums. Before it gets that name, what was written enlarges a picture, which has to come out as from the model itself."""
 EXAMPLES = (
     "jpegsr export --output_dir=exported/base",
-    "jpegsr export --output_dir=exported/tpu --precision=bfloat16 --tile_size=256 --tile_batch=8",
+    "jpegsr export --output_dir=exported/tpu --precision=bfloat16 --tile_size=512 --tile_batch=8",
     "jpegsr export --format=litert --precision=int8 --output_dir=exported/phone",
     "python export.py --model=runs/mine --format=onnx --output_dir=exported/mine",
 )
@@ -40,13 +40,19 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 _OPTIONS: dict[str, str] = {
-    "tile_size": "side of the tiles that upscale_tiles takes, in pixels (default: 256)",
+    "tile_size": "side of the tiles that upscale_tiles takes, in pixels (default: 384)",
     "tile_batch": "tiles that upscale_tiles takes at a time (default: 4)",
     "max_pixels": "pixels of a request that is still served (default: 50 million)",
     "jpeg_quality": "quality of answers in JPEG, 1-100 (default: 95)",
 }
 for _name, _help in _OPTIONS.items():
     flags.DEFINE_integer(_name, None, f"saved_model: {_help}", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "warmup_tiles",
+    None,
+    "saved_model: warm upscale_tiles up as well; only for servers that compile with XLA, others would not start (default: no)",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "image_format", None, ["png", "jpeg"], "saved_model: what serving_default answers with (default: png)", flag_values=FLAGS
 )
@@ -58,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _serving_options() -> dict[str, Any]:
     """The options that are set; `UserError` where they would do nothing."""
-    options = {name: FLAGS[name].value for name in (*_OPTIONS, "image_format") if FLAGS[name].value is not None}
+    options = {name: FLAGS[name].value for name in (*_OPTIONS, "image_format", "warmup_tiles") if FLAGS[name].value is not None}
     if options and FLAGS.format != "saved_model":
         raise UserError(f"--{next(iter(options))} is for --format=saved_model alone")
     if "jpeg_quality" in options and options.get("image_format") != "jpeg":

@@ -27,8 +27,8 @@ flags.DEFINE_integer("model_version", None, "of the model (default: the newest)"
 flags.DEFINE_string("version_label", None, "a version by the label that the server's configuration gives it", flag_values=FLAGS)
 flags.DEFINE_integer("scale", None, "1 to restore only (default: what the model does)", flag_values=FLAGS)
 batch.define_output_flags(FLAGS)
-flags.DEFINE_integer("in_flight", 4, "photos worked on at a time, each with up to two requests", flag_values=FLAGS)
-flags.DEFINE_float("deadline", 60.0, "seconds that a request may take; it is then sent once more", flag_values=FLAGS)
+flags.DEFINE_integer("in_flight", 2, "photos worked on at a time, each with up to two requests", flag_values=FLAGS)
+flags.DEFINE_float("deadline", 300.0, "seconds that a request may take; it is then sent once more", flag_values=FLAGS)
 flags.DEFINE_integer("max_retries", 10, "of a request to which no server answers, with growing pauses", flag_values=FLAGS)
 flags.DEFINE_bool("tls", False, "encrypt the connection", flag_values=FLAGS)
 
