@@ -22,10 +22,10 @@ def random_weights(model: keras.Model) -> list[np.ndarray]:
     return [rng.normal(0, 0.05, variable.shape) for variable in model.weights]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_whole_step_compiles_with_static_shapes(optimizer, photo_folder, tmp_path):
+def test_whole_step_compiles_with_static_shapes(photo_folder, tmp_path):
     """What --strategy=tpu needs: XLA takes the step from patches to new weights as one program, whose sizes are all known."""
-    config = make_config(photo_folder, steps=4, gradient_clip_norm=1e-2, optimizer=optimizer, restored_loss_weight=0.1)
+    # Muon includes Adam, for the weights that are not its own.
+    config = make_config(photo_folder, steps=4, gradient_clip_norm=1e-2, optimizer="muon", restored_loss_weight=0.1)
     trainers = [make_trainer(config, "joint", tmp_path / name) for name in ("plain", "compiled")]
     for trainer in trainers:
         trainer.joint.set_weights(random_weights(trainer.joint))
@@ -57,7 +57,7 @@ import keras, numpy as np
 sys.modules["tensorflow"] = None
 from jpegsr import keras_training
 from jpegsr.config import TrainingConfig
-folder, strategy = sys.argv[1:]
+folder = sys.argv[1]
 assert len(keras.distribution.list_devices()) == 2
 losses, fit = [], keras.Model.fit
 
@@ -68,25 +68,25 @@ def recording_fit(model, *arguments, **options):
 
 keras.Model.fit = recording_fit
 config = TrainingConfig.from_json(json.load(open(folder + "/config.json")))
-config = dataclasses.replace(config, run=dataclasses.replace(config.run, strategy=strategy))
-assert keras_training.train(config, f"{folder}/{strategy}", ("joint",), folder + "/start.keras")
-np.save(f"{folder}/{strategy}.npy", losses)
-assert keras.distribution.distribution() is None
+for strategy in ("default", "mirrored"):
+    losses.clear()
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, strategy=strategy))
+    assert keras_training.train(config, f"{folder}/{strategy}", ("joint",), folder + "/start.keras")
+    np.save(f"{folder}/{strategy}.npy", losses)
+    assert keras.distribution.distribution() is None
 """
 
 
 def test_jax_trainer_on_two_devices_learns_what_it_learns_on_one(photo_folder, tmp_path):
-    config = make_config(photo_folder, gradient_clip_norm=1e-2)
+    config = make_config(photo_folder, gradient_clip_norm=1e-2, steps=5)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, checkpoint_every=1, validate_every=4))
     joint = models.build_joint(config.model)
     joint.set_weights(random_weights(joint))
     weights.save(tmp_path / "start.keras", joint, config.model, {"name": "start", "stage": "joint"})
     (tmp_path / "config.json").write_text(json.dumps(config.to_json()))
-    for strategy in ("default", "mirrored"):
-        devices = "--xla_force_host_platform_device_count=2"
-        run_python("-c", JAX_PROGRAM, str(tmp_path), strategy, KERAS_BACKEND="jax", XLA_FLAGS=devices)
+    run_python("-c", JAX_PROGRAM, str(tmp_path), KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
     one, two = (np.load(tmp_path / f"{strategy}.npy") for strategy in ("default", "mirrored"))
-    assert one.shape == (8,)
+    assert one.shape == (5,)
     np.testing.assert_allclose(two, one, atol=1e-5)
     assert one[-1] < one[0]
     cards = [json.loads((tmp_path / run / "joint" / "best.json").read_text()) for run in ("default", "mirrored")]
