@@ -24,6 +24,7 @@ setup(
     package_data={"jpegsr": ["py.typed", *(f"shipped/*.{suffix}" for suffix in ("keras", "json", "xml", "bin", "tflite"))]},
     install_requires=[
         "absl-py>=2.1",
+        "array-record>=0.5.1; platform_system != 'Windows'",  # prepared training data
         "importlib_resources>=6.0",  # needed, but not required, by tensorflow-datasets
         "keras>=3.15,<4",
         "numpy>=2.1,<3",

@@ -131,7 +131,8 @@ class DataConfig(JsonMixin):
 
     sources: tuple[tuple[str, float], ...] = ()
     holdout_every: int = setting(
-        20, "keep every N-th training picture by name out of training and validate on those; 0 keeps none"
+        20,
+        "keep every N-th training picture by name out of training and validate on those, 0 keeps none; prepared data: as there",
     )
     patch_size: int = setting(48, "side of a low-resolution training patch, in pixels")
     quality: tuple[int, int] = setting(
@@ -157,6 +158,31 @@ class DataConfig(JsonMixin):
         for name in ("clean_share", "double_share", "chroma_444_share", "shifted_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is not between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparationConfig(JsonMixin):
+    """How `preparation.prepare` stores training pictures."""
+
+    size: int = setting(
+        256, "side of a sub-image in pixels, at least (patch_size + 16) x scale of the training; smaller pictures are left out"
+    )
+    overlap: int = setting(32, "pixels that neighbouring sub-images share, at least; no patch is cut across their borders")
+    encoding: Literal["raw", "png"] = setting(
+        "raw", "raw (fastest to read) or png (about half as large, and lossless as well) sub-images"
+    )
+    holdout_every: int = setting(
+        20, "keep every N-th picture by name apart, whole, for validation, as `train` does; 0 keeps none"
+    )
+    pictures_per_shard: int = setting(100, "pictures in one file; a kill costs at most the work on one of them")
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "size", "pictures_per_shard")
+        _require_not_negative(self, "overlap", "holdout_every")
+        if self.overlap >= self.size:
+            raise UserError(f"overlap {self.overlap} is not below size {self.size}")
+        if self.holdout_every == 1:
+            raise UserError("holdout_every 1 keeps all pictures out of training: take 2 or more, or 0 for none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,8 +229,8 @@ class RunConfig(JsonMixin):
         (), "JPEG qualities of the validation, 0 for uncompressed; unset: the quality trained for, or 10,20,30,40 for a range"
     )
     validation_crop: int = setting(256, "validation uses the central crop of at most this many pixels a side")
-    strategy: Literal["default", "mirrored", "tpu"] = setting(
-        "default", "default (one device), mirrored (all GPUs of this machine) or tpu"
+    strategy: Literal["default", "mirrored", "multi_worker", "tpu"] = setting(
+        "default", "default (one device), mirrored (all GPUs of this machine), multi_worker (the machines in TF_CONFIG) or tpu"
     )
     deterministic: bool = setting(False, "ask TensorFlow for bit-reproducible kernels (slower on a GPU)")
 

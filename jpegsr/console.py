@@ -6,6 +6,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 _lock = threading.Lock()
 _depth = 0
 _stderr = -1
@@ -33,3 +35,10 @@ def silenced_stderr() -> Iterator[None]:
             if _depth == 0:
                 os.dup2(_stderr, 2)
                 os.close(_stderr)
+
+
+def progress_bar(name: str, unit: str, total: int, initial: int = 0, is_shown: bool = True) -> tqdm:
+    """A bar; in a log file it prints a line every half minute instead of several a second."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    layout = {"dynamic_ncols": True, "mininterval": interval, "disable": not is_shown}
+    return tqdm(total=total, initial=initial, desc=name, unit=unit, **layout)

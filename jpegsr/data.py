@@ -1,4 +1,4 @@
-"""Training patches: picture files or a TFDS name -> (HR, LR, compressed LR).
+"""Training patches: picture files, a TFDS name or prepared shards -> (HR, LR, compressed LR).
 
 A patch is a pure function of the data, the seed and its index: a run resumes by going on at an index, workers share a
 stream by taking every n-th index, and the NumPy path (`PatchSampler.patch`) gives the very patches of the TensorFlow path
@@ -13,14 +13,14 @@ import logging
 import math
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jpegsr import degradation, images
 from jpegsr.config import DataConfig
-from jpegsr.errors import UserError, first_line
+from jpegsr.errors import DamagedDataError, UserError, first_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,6 +30,7 @@ _logger = logging.getLogger(__name__)
 # of it at any offset from the block grid.
 MARGIN = 16
 TFDS_PREFIX = "tfds:"
+PREPARED_PREFIX = "prepared:"
 
 
 class Patch(NamedTuple):
@@ -60,11 +61,29 @@ class ImageSource:
       location: what the user called it, for messages.
       names: one per picture.
       read: index -> uint8 `[H, W, 3]`; raises `UserError` for a picture that cannot be decoded.
+      held_out: pictures that were kept apart for validation before, of a prepared source.
+      holdout_every: the rule by which they were.
     """
 
     location: str
-    names: list[str]
+    names: Sequence[str]
     read: Callable[[int], np.ndarray]
+    held_out: "ImageSource | None" = None
+    holdout_every: int = 0
+
+    def split(self, every: int) -> tuple["ImageSource", "ImageSource"]:
+        """The pictures to train on, and those to validate on: every N-th one; 0 keeps none for that.
+
+        Raises:
+          UserError: a prepared source was split otherwise.
+        """
+        if self.held_out is None:
+            return self.subset(lambda index: not is_held_out(index, every)), self.subset(
+                lambda index: is_held_out(index, every)
+            )
+        if every != self.holdout_every:
+            raise UserError(f"{self.location!r} was prepared with --holdout_every={self.holdout_every}: train with the same")
+        return self, self.held_out
 
     def subset(self, keep: Callable[[int], bool]) -> "ImageSource":
         """The pictures whose index `keep` accepts."""
@@ -72,14 +91,23 @@ class ImageSource:
         return ImageSource(self.location, [self.names[index] for index in kept], lambda i: self.read(kept[i]))
 
 
+def is_held_out(index: int, every: int) -> bool:
+    """Whether the picture with this index is one of every N-th that are kept out of training; 0 keeps none."""
+    return every > 0 and index % every == every - 1
+
+
 def open_source(location: str, min_size: int) -> ImageSource:
-    """A folder tree of pictures or `tfds:NAME[:SPLIT]`.
+    """A folder tree of pictures, `tfds:NAME[:SPLIT]` or `prepared:FOLDER`.
 
     Files that are no picture, or smaller than `min_size` pixels on a side, are named in a warning and left out; their
     headers are read for that, not their pixels.
     """
     if location.startswith(TFDS_PREFIX):
         return _open_tfds(location)
+    if location.startswith(PREPARED_PREFIX):
+        from jpegsr.prepared import open_prepared
+
+        return open_prepared(location, min_size)
     paths, num_skipped = [], 0
     for path in images.list_images(location):
         try:
@@ -126,7 +154,8 @@ def _open_tfds(location: str) -> ImageSource:
 class ImageCache:
     """Decoded pictures of a source, kept up to a number of bytes. Thread-safe.
 
-    Access is uniformly random, so keeping the first ones that fit is as good as any replacement rule.
+    Access is uniformly random, so keeping the first ones that fit is as good as any replacement rule. A picture that cannot be
+    decoded is passed over; `DamagedDataError` is for the user.
     """
 
     def __init__(self, source: ImageSource, max_bytes: float, min_size: int):
@@ -147,6 +176,8 @@ class ImageCache:
             image = self.source.read(index)
             if min(image.shape[:2]) < self.min_size:
                 raise UserError(f"{self.source.names[index]} is below {self.min_size} pixels on a side")
+        except DamagedDataError:
+            raise
         except UserError as error:
             image, reason = None, error
         with self._lock:
@@ -182,13 +213,12 @@ class PatchSampler:
         self.scale = scale
         self.crop_size = (config.patch_size + MARGIN) * scale
         sources = [open_source(location, self.crop_size) for location, _ in config.sources]
-        validation = []
-        if every := config.holdout_every:
-            validation = [source.subset(lambda i: i % every == every - 1) for source in sources]
-            sources = [source.subset(lambda i: i % every != every - 1) for source in sources]
-        self.validation_sources = [source for source in validation if source.names]
+        splits = [source.split(config.holdout_every) for source in sources]
+        sources = [training for training, _ in splits]
+        self.validation_sources = [validation for _, validation in splits if validation.names]
         # Without weights, every picture is drawn as often as any other.
         weights = [weight or len(source.names) for source, (_, weight) in zip(sources, config.sources, strict=True)]
+        self.failure: UserError | None = None  # met while drawing within a data pipeline, which wraps what is raised in it
         self._thresholds = np.cumsum(weights) / np.sum(weights)
         cache_bytes = config.cache_megabytes * 1e6
         self.caches = [
@@ -283,7 +313,8 @@ def patch_dataset(
       worker: which of them this is.
 
     Returns:
-      An endless `tf.data.Dataset` of `Patch` with uint8 `[batch_size, ., ., 3]` components, in order.
+      An endless `tf.data.Dataset` of `Patch` with uint8 `[batch_size, ., ., 3]` components, in order. When drawing fails, it
+      raises a `tf.errors.OpError`, and `sampler.failure` has the reason.
     """
     import tensorflow as tf
 
@@ -292,7 +323,11 @@ def patch_dataset(
     patch_size, scale, crop_size = sampler.config.patch_size, sampler.scale, sampler.crop_size
 
     def draw(index):
-        crop, decisions = sampler.draw(int(index))
+        try:
+            crop, decisions = sampler.draw(int(index))
+        except UserError as error:
+            sampler.failure = error
+            raise
         return crop, np.array(decisions, np.int32)
 
     def make(index):

@@ -5,9 +5,11 @@ and the weights files are the same, so that either trainer goes on from what the
 """
 
 import concurrent.futures
+import contextlib
 import pathlib
 import random
 import threading
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -94,13 +96,16 @@ def train(
 
     The state is saved every `checkpoint_every` steps, and a run that was killed repeats the steps since then.
     """
-    if config.run.strategy != "default" or config.run.deterministic:
-        raise UserError("--strategy and --deterministic are for the TensorFlow backend: unset KERAS_BACKEND or leave them out")
+    if config.run.strategy not in ("default", "mirrored") or config.run.deterministic:
+        raise UserError(
+            "--strategy=multi_worker, --strategy=tpu and --deterministic are for the TensorFlow backend: unset KERAS_BACKEND, "
+            "or leave them out"
+        )
     run_folder = pathlib.Path(run_folder)
     keras.config.set_dtype_policy("mixed_bfloat16" if config.stage.mixed_precision else "float32")
     # What Keras' initialisers draw their seeds from; keras.utils.set_random_seed would import TensorFlow.
     random.seed(config.data.seed)
-    with stop_requests() as stop:
+    with stop_requests() as stop, _distribution(config):
         sampler = PatchSampler(config.data, config.model.scale)
         joint = models.build_joint(config.model)
         for name in stage_names:
@@ -108,6 +113,21 @@ def train(
             if not _fit_stage(config, name, run_folder / name, joint, sampler, workers, stop):
                 return False
     return True
+
+
+@contextlib.contextmanager
+def _distribution(config: TrainingConfig) -> Iterator[None]:
+    """Within the block, strategy "mirrored" spreads every batch over all devices of the machine; each has all the weights."""
+    if config.run.strategy == "default":
+        yield
+        return
+    devices = keras.distribution.list_devices()
+    if len(devices) < 2:
+        raise UserError(f"no second device beside {devices[0]!r} for --strategy=mirrored: leave it out")
+    if config.stage.batch_size % len(devices):
+        raise UserError(f"batch_size {config.stage.batch_size} does not divide by the {len(devices)} devices in use")
+    with keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False).scope():
+        yield
 
 
 def _fit_stage(
@@ -160,12 +180,18 @@ def _validate(
 ) -> float:
     """Score the averaged weights and keep them if they are the best; returns the best score so far."""
     with averaged_weights(model, model.optimizer):
-        scores, _ = validator.score(model)
+        scores, _ = validator.score(lambda picture: _predict(model, picture))
         score = mean_score(scores, step)
         if score > best_score:
             weights.save(folder / "best.keras", joint, config.model, model_card(config, stage.name, step, scores))
     print(f"{stage.name} step {step}: {describe(scores)}")
     return max(score, best_score)
+
+
+def _predict(model: keras.Model, picture: np.ndarray) -> dict:
+    """The outputs for one picture `[1, H, W, 3]`, of which a distribution over devices asks for one each."""
+    distribution = keras.distribution.distribution()
+    return model.predict_on_batch(picture.repeat(distribution.num_model_replicas if distribution else 1, axis=0))
 
 
 def _save(folder: pathlib.Path, model: keras.Model, step: int, best_score: float) -> None:

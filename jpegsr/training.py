@@ -12,12 +12,13 @@ A stage that was killed goes on from its last checkpoint and ends with the very 
 patch depends on nothing but the seed and its index.
 """
 
+import json
 import logging
 import math
 import pathlib
-import sys
 import threading
 import time
+import zlib
 
 import keras
 import numpy as np
@@ -26,32 +27,17 @@ from tqdm import tqdm
 
 from jpegsr import models, stages, weights
 from jpegsr.config import STAGE_NAMES, StageName, TrainingConfig
+from jpegsr.console import progress_bar
 from jpegsr.data import PatchSampler, patch_dataset
-from jpegsr.errors import UserError, first_line
+from jpegsr.errors import UserError
 from jpegsr.pixels import to_unit
 from jpegsr.runs import check_settings, model_card, start_weights, stop_requests
 from jpegsr.validation import Validator, averaged_weights, describe, mean_score
+from jpegsr.workers import Workers, make_strategy
 
 _logger = logging.getLogger(__name__)
 # Losses are fetched from the device in groups, so that it never waits for Python between two steps.
 _FETCH_EVERY = 10
-
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy of that name; `UserError` if this machine has no such device."""
-    if name == "mirrored":
-        if not tf.config.list_logical_devices("GPU"):
-            raise UserError("no GPU on this machine for --strategy=mirrored: leave it out to train on the CPU")
-        return tf.distribute.MirroredStrategy()
-    if name == "tpu":
-        try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
-            tf.config.experimental_connect_to_cluster(resolver)
-            tf.tpu.experimental.initialize_tpu_system(resolver)
-            return tf.distribute.TPUStrategy(resolver)
-        except (ValueError, tf.errors.OpError) as error:
-            raise UserError(f"no TPU on this machine: {first_line(error)}") from None
-    return tf.distribute.get_strategy()
 
 
 def train(
@@ -72,23 +58,27 @@ def train(
       True if all stages are done, False if SIGTERM or Ctrl-C ended the run early (its state is saved).
 
     Raises:
-      UserError: data, weights or run folder do not fit, or the loss is not a number.
+      UserError: data, weights or run folder do not fit, or the loss is not a number; `workers.PeerLostError` if another worker
+        of the run has ended.
     """
     run_folder = pathlib.Path(run_folder)
+    strategy = make_strategy(config.run.strategy)
     if config.run.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.stage.mixed_precision else "float32")
     keras.utils.set_random_seed(config.data.seed)
     with stop_requests() as stop:
-        strategy = make_strategy(config.run.strategy)
         sampler = PatchSampler(config.data, config.model.scale)
-        with strategy.scope():
-            joint = models.build_joint(config.model)
-        for name in stage_names:
-            start_weights(joint, run_folder, name, init_from if name == stage_names[0] else None)
-            trainer = StageTrainer(config, name, run_folder / name, joint, sampler, strategy)
-            if not trainer.run(stop):
-                return False
+        try:
+            with strategy.scope():
+                joint = models.build_joint(config.model)
+            for name in stage_names:
+                start_weights(joint, run_folder, name, init_from if name == stage_names[0] else None)
+                trainer = StageTrainer(config, name, run_folder / name, joint, sampler, strategy)
+                if not trainer.run(stop):
+                    return False
+        except tf.errors.OpError as error:
+            raise (sampler.failure or Workers(strategy).explained(error)) from None
     return True
 
 
@@ -113,12 +103,15 @@ class StageTrainer:
         self.joint = joint
         self.sampler = sampler
         self.strategy = strategy
+        self.workers = Workers(strategy)
         self.stage = stages.get_stage(name, config.stage)
         self.validator = Validator.from_sampler(sampler, config, self.stage)
         with strategy.scope():
             self.model = stages.stage_model(self.stage, joint)
             self.optimizer = stages.build_optimizer(config.stage, clips=False)
             self.optimizer.build(self.model.trainable_variables)
+        # Not `model.predict`, which goes through the strategy: the chief validates alone.
+        self._predict = tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.next_patch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.best_score = tf.Variable(-math.inf, dtype=tf.float64, trainable=False)
@@ -128,7 +121,10 @@ class StageTrainer:
 
     def _open_folder(self) -> tf.train.CheckpointManager:
         """Check the settings and restore the last checkpoint, if there is one."""
-        check_settings(self.folder, self.config, foreign_state="state.npz")
+        settings = zlib.crc32(json.dumps(self.config.to_json()).encode())
+        self.workers.require_equal(settings, "the workers have different settings: give all of them the same flags")
+        if self.workers.is_chief:
+            check_settings(self.folder, self.config, foreign_state="state.npz")
         checkpoint = tf.train.Checkpoint(
             joint=self.joint,
             optimizer=self.optimizer,
@@ -141,7 +137,12 @@ class StageTrainer:
         if manager.latest_checkpoint:
             checkpoint.restore(manager.latest_checkpoint).assert_consumed()
             self._previous_seconds = float(self.seconds.numpy())
-            _logger.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
+            if self.workers.is_chief:
+                _logger.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
+        self.workers.require_equal(
+            int(self.step.numpy()),
+            f"not all workers see the last checkpoint: {str(self.folder)!r} has to be on a disk that they share",
+        )
         return manager
 
     def make_step(self):
@@ -191,28 +192,31 @@ class StageTrainer:
             return True
         step, self._batches = self.make_step(), self.batches()
         pending: list[tf.Tensor] = []
-        writer = tf.summary.create_file_writer(str(self.folder / "logs"))
+        is_chief = self.workers.is_chief
+        writer = tf.summary.create_file_writer(str(self.folder / "logs")) if is_chief else tf.summary.create_noop_writer()
         started = time.monotonic()
         try:
-            with progress_bar(self.stage.name, total, first_step) as bar, writer.as_default():
+            with progress_bar(self.stage.name, "step", total, first_step, is_shown=is_chief) as bar, writer.as_default():
                 for number in range(first_step + 1, total + 1):
                     pending.append(step(next(self._batches)))
                     self.step.assign(number)
                     self.next_patch.assign_add(self.config.stage.batch_size)
                     bar.update()
-                    is_last = number == total or stop.is_set()
+                    is_last = number == total or self.workers.must_stop(number, stop.is_set())
                     is_validation = number % self.config.run.validate_every == 0 or number == total
                     is_checkpoint = number % self.config.run.checkpoint_every == 0 or is_last
                     if number % _FETCH_EVERY == 0 or is_validation or is_checkpoint:
                         self._report(pending, bar, (number - first_step) / (time.monotonic() - started))
                         pending = []
-                    if is_validation:
+                    if is_validation and is_chief:
                         self._validate(bar)
-                    if is_checkpoint:
+                    if is_checkpoint and is_chief:
                         self.seconds.assign(self._previous_seconds + time.monotonic() - started)
                         self._checkpoints.save(self.step)
                     if is_last:
                         break
+            # Not before the chief has written what the next stage, or the next process, starts from.
+            self.workers.meet()
         finally:
             # An iterator that is still drawing patches in Python must not outlive the interpreter: it would wait forever.
             self._batches = None
@@ -249,7 +253,7 @@ class StageTrainer:
         """Score the averaged weights; keep them if they are the best so far."""
         number = int(self.step.numpy())
         with averaged_weights(self.model, self.optimizer):
-            scores, pictures = self.validator.score(self.model)
+            scores, pictures = self.validator.score(self._predict)
             score = mean_score(scores, number)
             is_best = score > float(self.best_score.numpy())
             if is_best:
@@ -261,9 +265,3 @@ class StageTrainer:
         if pictures is not None:
             tf.summary.image("validation/compressed, restored, original", pictures[None], number)
         bar.write(f"{self.stage.name} step {number}: {describe(scores)}{' (best)' if is_best else ''}")
-
-
-def progress_bar(name: str, total: int, initial: int) -> tqdm:
-    """A bar over steps; in a log file it prints a line every half minute instead of several a second."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, initial=initial, desc=name, unit="step", dynamic_ncols=True, mininterval=interval)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -57,18 +57,18 @@ class Validator:
                 patches.append(Patch(picture, lr, degradation.jpeg(lr, quality)))
         return cls(stage, examples)
 
-    def score(self, model: keras.Model) -> tuple[dict[int, float], np.ndarray | None]:
+    def score(self, predict: Callable[[np.ndarray], dict]) -> tuple[dict[int, float], np.ndarray | None]:
         """Mean PSNR-Y in dB per quality, border not cropped, and one picture strip to look at, uint8 `[H, W, 3]`.
 
         Args:
-          model: the stage's model, `[1, H, W, 3]` -> outputs by name.
+          predict: the stage's model, float32 `[1, H, W, 3]` in [0, 1] -> outputs by name.
         """
         main = self.stage.main
         scores, strip = {}, None
         for quality, patches in self.examples.items():
             values = []
             for patch in patches:
-                output = model.predict_on_batch(to_unit(patch.compressed[None]))[main.output][0]
+                output = predict(to_unit(patch.compressed[None]))[main.output][0]
                 levels = ops.convert_to_numpy(to_levels(output))
                 target = getattr(patch, main.target)
                 values.append(min(metrics.psnr(metrics.luma(target), metrics.luma(levels)), 100.0))

@@ -356,7 +356,8 @@ def test_validation_scores_the_identity_as_the_jpeg_itself(photo_folder, tmp_pat
     sampler = PatchSampler(config.data, 2)
     stage = stages.get_stage("car", config.stage)
     joint = models.build_joint(config.model)  # CAR starts as the identity
-    scores, strip = Validator.from_sampler(sampler, config, stage).score(stages.stage_model(stage, joint))
+    model = stages.stage_model(stage, joint)
+    scores, strip = Validator.from_sampler(sampler, config, stage).score(model.predict_on_batch)
     assert 20 < scores[10] < 35
     assert strip.shape[2] == 3
     folder = dataclasses.replace(config, run=dataclasses.replace(config.run, validation_data=str(photo_folder)))

@@ -22,6 +22,7 @@ _SUBCOMMANDS = {
     "enhance": "clean and enlarge photos",
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",
+    "prepare": "cut training pictures into sub-images that are fast to read",
     "info": "tell what a photo is and what `enhance` would do with it",
     "remote": "do what `enhance` does, with the network on a TensorFlow Serving server",
     "quantize": "make the int8 files of a model for the fast CPU runtimes",
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments after the program's name; those of this process by default.
 
     Returns:
-      The exit status: 0 done, 1 a `UserError`, 2 wrong flags, 130 interrupted.
+      The exit status: 0 done, 1 (or its own) a `UserError`, 2 wrong flags, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, parser = _make_parser(arguments)
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run(namespace)
     except UserError as error:
         print(f"jpegsr: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return error.exit_status
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -22,7 +22,7 @@ flags.DEFINE_integer("scale", None, "which of a shipped model's scales (default:
 flags.DEFINE_list(
     "data",
     None,
-    "the training data: folders of pictures or tfds:NAME[:SPLIT]; the pictures it holds out serve (required)",
+    "the training data: folders of pictures, tfds:NAME[:SPLIT] or prepared:FOLDER; the pictures it holds out serve (required)",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer("holdout_every", 20, "every N-th picture was kept out of training; as in `train`", flag_values=FLAGS)

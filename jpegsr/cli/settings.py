@@ -10,18 +10,19 @@ from absl import flags
 from jpegsr.errors import UserError
 
 
-def define(flag_values: flags.FlagValues, preset: Any) -> None:
+def define(flag_values: flags.FlagValues, preset: Any, label: str = "base") -> None:
     """One flag per field of a settings object that has a help text; unset flags leave the preset as it is.
 
     Args:
       flag_values: where the flags go.
-      preset: settings of preset base, whose values the help texts name.
+      preset: settings whose values the help texts name.
+      label: what the help texts call these settings.
     """
     types = typing.get_type_hints(type(preset))
     for field in dataclasses.fields(preset):
         if "help" not in field.metadata:
             continue
-        help_text = f"{field.metadata['help']} (base: {_shown(getattr(preset, field.name))})"
+        help_text = f"{field.metadata['help']} ({label}: {_shown(getattr(preset, field.name))})"
         kind, name = types[field.name], field.name
         if typing.get_origin(kind) is typing.Literal:
             flags.DEFINE_enum(name, None, list(typing.get_args(kind)), help_text, flag_values=flag_values)
@@ -78,7 +79,7 @@ def parse_range(name: str, value: str) -> tuple[int, int]:
 def parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
     """`LOCATION@WEIGHT` for all, or `LOCATION` for all: then the weight is 0, for "as many as it has pictures"."""
     if not values:
-        raise UserError("name training pictures with --data=FOLDER or --data=tfds:NAME")
+        raise UserError("name training pictures with --data=FOLDER, --data=tfds:NAME or --data=prepared:FOLDER")
     sources = []
     for value in values:
         location, _, weight = value.rpartition("@")

@@ -17,6 +17,7 @@ have the preset's values. With KERAS_BACKEND=jax, Keras' own `fit` trains the sa
 EXAMPLES = (
     "python train.py --data=photos --output_dir=runs/mine",
     "python train.py --data=photos@2,tfds:div2k/bicubic_x2@3 --output_dir=runs/mine --scale=4 --init_from=base",
+    "python train.py --data=prepared:sub_images --output_dir=runs/mine       # after jpegsr prepare",
     "python train.py --preset=paper --data=General100 --quality=30 --output_dir=runs/q30",
     "python train.py --preset=paper --data=General100 --quality=20 --output_dir=runs/q20 --init_from=runs/q30",
     "python train.py --preset=tiny --data=photos --output_dir=runs/trial         # a minute, to see everything work",
@@ -28,7 +29,8 @@ flags.DEFINE_enum("stage", "all", [*STAGE_NAMES, "all"], "which stage to run", f
 flags.DEFINE_list(
     "data",
     None,
-    "folders of pictures (searched recursively) or tfds:NAME[:SPLIT], each with @WEIGHT if wanted (required)",
+    "folders of pictures (searched recursively), tfds:NAME[:SPLIT] or prepared:FOLDER (of `jpegsr prepare`), each with @WEIGHT "
+    "if wanted (required)",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("output_dir", None, "folder of the run (required)", flag_values=FLAGS)
