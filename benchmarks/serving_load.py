@@ -242,6 +242,43 @@ def bad_requests_meanwhile(server: Server, photos: list[bytes]) -> Iterator[dict
         thread.join()
 
 
+def warm_up(server: Server, photos: list[bytes], expected: list[bytes]) -> None:
+    """Half a minute of load, and the most that two requests at a time can take: large photos and tiles."""
+    large: list[tuple[dict[str, Any], str]] = [
+        ({"image_bytes": photos[-1:]}, "serving_default"),
+        ({"tiles": np.zeros((4, 384, 384, 3), np.uint8)}, "upscale_tiles"),
+    ]
+    for inputs, signature in large:
+        threads = [threading.Thread(target=GrpcClient(server).ask, args=(inputs, signature)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    load(server, photos, expected, 30, Tally())
+
+
+@contextlib.contextmanager
+def memory_meanwhile(server: Server) -> Iterator[list[int]]:
+    """The server's resident megabytes, measured every half minute while the block runs, at its start and at its end."""
+    samples: list[int] = []
+    stop = threading.Event()
+
+    def measure() -> None:
+        while True:
+            samples.append(server.resident_bytes() // 1_000_000)
+            if stop.wait(30):
+                samples.append(server.resident_bytes() // 1_000_000)
+                return
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+
+
 def check_statuses(seen: dict[str, dict[str, int]], photos: list[bytes]) -> bool:
     """Whether each bad request had the status that it must have, every time."""
     wanted = {"refused": {"INVALID_ARGUMENT", "HTTP 400"}, "OK": {"OK"}}
@@ -293,11 +330,11 @@ def run(folder: pathlib.Path) -> dict[str, Any]:
         photos = make_photos()
         expected = [GrpcClient(server).ask({"image_bytes": [photo]})[1] for photo in photos]
         assert len({hashlib.sha256(answer).digest() for answer in expected}) == len(photos)
-        load(server, photos, expected, 30, Tally())  # all code paths and buffers are warm after that
-        before, tally, started = server.resident_bytes(), Tally(), time.monotonic()
-        with bad_requests_meanwhile(server, photos) as seen:
+        warm_up(server, photos, expected)
+        tally, started = Tally(), time.monotonic()
+        with bad_requests_meanwhile(server, photos) as seen, memory_meanwhile(server) as megabytes:
             load(server, photos, expected, 60 * FLAGS.minutes, tally)
-        elapsed, after = time.monotonic() - started, server.resident_bytes()
+        elapsed = time.monotonic() - started
         quantiles = np.quantile(tally.seconds, [0.5, 0.95, 0.99])
         return {
             "clients": FLAGS.clients,
@@ -310,7 +347,7 @@ def run(folder: pathlib.Path) -> dict[str, Any]:
             "mixed_up": tally.mixed_up,
             "clients_that_went_on_to_the_end": tally.clients_done,
             "requests_for_tiles": tally.tiles,
-            "resident_megabytes": {"at_start": before // 1_000_000, "at_end": after // 1_000_000},
+            "resident_megabytes_every_half_minute": megabytes,
             "bad_requests": seen,
             "bad_requests_had_the_right_status": check_statuses(seen, photos),
             "request_above_the_message_limit": oversize(server),
