@@ -288,12 +288,12 @@ def test_warmup_runs_before_a_version_serves_and_bad_records_keep_it_from_that(s
         records = list(tf.data.TFRecordDataset(str(warmup)).as_numpy_iterator())
         with tf.io.TFRecordWriter(str(warmup)) as writer:
             for record in records:
-                writer.write(record.replace(b"upscale_tiles", b"upscale_tales"))
+                writer.write(record.replace(b"describe", b"describf"))
         broken.rename(tmp_path / "2")
         deadline = time.monotonic() + 30
         while connection.status().get(2, (0,))[0] != State.END and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert "upscale_tales" in connection.status()[2][1]
+        assert "describf" in connection.status()[2][1]
         assert connection.predict("upscale", {"image": PICTURE})[1] == 1  # goes on
-    with pytest.raises(ServingError, match="upscale_tales"):
+    with pytest.raises(ServingError, match="describf"):
         ModelServer([config(tmp_path)])
