@@ -161,7 +161,8 @@ def table(rows: list[dict[str, Any]], qualities: list[int]) -> str:
     heads = ["format", "run by", "largest difference", "mean difference", *(f"PSNR-Y lost, Q{q}" for q in qualities)]
     lines = [" | ".join(["", *heads, "MB", "s per megapixel", ""]).strip(), "|" + "---|" * (len(heads) + 2)]
     for row in rows:
-        lost = [f"{row['psnr_y_lost'][f'quality {quality}']:.3f}" for quality in qualities]
+        # Zero is added to what is rounded, as -0.000 is no figure.
+        lost = [f"{round(row['psnr_y_lost'][f'quality {quality}'], 3) + 0.0:.3f}" for quality in qualities]
         levels = [str(row["largest_level"]), f"{row['mean_level']:.3f}"]
         cells = [
             row["format"],
