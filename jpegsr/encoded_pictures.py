@@ -8,9 +8,9 @@ from typing import Literal
 
 import tensorflow as tf
 
+from jpegsr.images import MAX_SCANS
+
 ImageFormat = Literal["png", "jpeg"]
-# A camera's or editor's progressive JPEG has some 10 scans; 100 KB of empty ones keep a decoder busy for minutes.
-MAX_SCANS = 200
 # What the encoders take: values in all, and pixels a side.
 _MAX_PNG_VALUES = (1 << 31) - 1
 _MAX_JPEG_SIDE = 65_500

@@ -54,13 +54,13 @@ def _opened(source: Source, name: str | None = None) -> Iterator[Image.Image]:
 
 # The start of a scan: marker, length, number of components. A camera's or editor's progressive JPEG has some 10.
 _SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")
-_MAX_SCANS = 200
+MAX_SCANS = 200
 
 
 def refuse_scan_bomb(content: bytes, name: str) -> None:
     """`UserError` for a JPEG with so many scans that 100 KB of them keep a decoder busy for minutes."""
-    if sum(1 for _ in itertools.islice(_SCAN.finditer(content), _MAX_SCANS + 1)) > _MAX_SCANS:
-        raise UserError(f"{name!r} has more than {_MAX_SCANS} scans: a file made to keep decoders busy")
+    if sum(1 for _ in itertools.islice(_SCAN.finditer(content), MAX_SCANS + 1)) > MAX_SCANS:
+        raise UserError(f"{name!r} has more than {MAX_SCANS} scans: a file made to keep decoders busy")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -68,6 +68,19 @@ def jpeg_file(tmp_path_factory, photo) -> pathlib.Path:
     return path
 
 
+@pytest.fixture
+def album(tmp_path, photo) -> pathlib.Path:
+    """Three photos in a tree, one broken file, one hidden, one text."""
+    folder = tmp_path / "album"
+    (folder / "deeper" / "still").mkdir(parents=True)
+    for i, name in enumerate(("a.jpg", "deeper/b.png", "deeper/still/c.webp")):
+        Image.fromarray(photo[i * 20 : i * 20 + 30, :40]).save(folder / name)
+    (folder / "deeper" / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / ".hidden.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    (folder / "notes.txt").write_text("not a photo")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, photo_folder) -> pathlib.Path:
     """The folder of a run of preset tiny through all three stages."""

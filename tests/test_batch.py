@@ -25,19 +25,6 @@ from jpegsr.cli.main import main
 FAST = "--runtime=openvino"
 
 
-@pytest.fixture
-def album(tmp_path, photo) -> pathlib.Path:
-    """Three photos in a tree, with a broken one, a hidden one and a text among them."""
-    folder = tmp_path / "album"
-    (folder / "deeper" / "still").mkdir(parents=True)
-    for i, name in enumerate(("a.jpg", "deeper/b.png", "deeper/still/c.webp")):
-        Image.fromarray(photo[i * 20 : i * 20 + 30, :40]).save(folder / name)
-    (folder / "deeper" / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / ".hidden.jpg").write_bytes((folder / "a.jpg").read_bytes())
-    (folder / "notes.txt").write_text("not a photo")
-    return folder
-
-
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
     """Path below a folder -> content, for all files but the dead-letter table."""
     files_below = (path for path in folder.rglob("*") if path.is_file() and path.name != "dead_letters.jsonl")

@@ -8,7 +8,7 @@ import pyvips
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from jpegsr import encoded_pictures
+from jpegsr import encoded_pictures, images
 
 decode = tf.function(
     lambda content: encoded_pictures.decode(content, max_pixels=10_000),
@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_an_invalid_argument(encoded, reason):
 def test_what_follows_a_jpeg_is_no_scan():
     """Phones append films, others their raw data; there the two bytes of a scan's marker stand by chance."""
     trailer = np.random.default_rng(0).bytes(16_000_000)
-    assert trailer.count(b"\xff\xda") > encoded_pictures.MAX_SCANS
+    assert trailer.count(b"\xff\xda") > images.MAX_SCANS
     assert decode(content(PICTURE, "JPEG") + trailer)[0].shape == (40, 30, 3)
 
 

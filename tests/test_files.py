@@ -23,19 +23,6 @@ from jpegsr.errors import UserError
 FAST = "--runtime=openvino"
 
 
-@pytest.fixture
-def album(tmp_path, photo) -> pathlib.Path:
-    """Three photos in a tree, one broken file, one hidden, one text."""
-    folder = tmp_path / "album"
-    (folder / "deeper" / "still").mkdir(parents=True)
-    for i, name in enumerate(("a.jpg", "deeper/b.png", "deeper/still/c.webp")):
-        Image.fromarray(photo[i * 20 : i * 20 + 30, :40]).save(folder / name)
-    (folder / "deeper" / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / ".hidden.jpg").write_bytes((folder / "a.jpg").read_bytes())
-    (folder / "notes.txt").write_text("not a photo")
-    return folder
-
-
 def written(folder: pathlib.Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
