@@ -21,7 +21,7 @@ import pytest
 from conftest import run_python
 from model_server import ModelServer
 from PIL import Image
-from served_models import WARMUP_FILE
+from served_models import WARMUP_FILE, ServingError, Version
 from tensorflow_serving.config import model_server_config_pb2
 
 from jpegsr import files, remote, serving, weights
@@ -32,6 +32,7 @@ from jpegsr.errors import UserError
 from jpegsr.servers import Server
 
 PROTOCOLS = ("grpc", "rest")
+WITHOUT_COMPILER = "XLA compilation disabled"
 SERVER_PROGRAM = pathlib.Path(__file__).with_name("model_server.py")
 
 
@@ -197,7 +198,7 @@ def test_a_server_that_comes_late_is_waited_for(model_folder, photo, tmp_path, c
 def test_a_restart_under_load_costs_no_file(model_folder, tiny_run, photo, tmp_path, small_requests):
     """The server is killed with requests in it, of both protocols, and another one started in its place."""
     pictures = make_album(tmp_path / "album", photo, 24)
-    command = [sys.executable, str(SERVER_PROGRAM), f"--model_base_path={model_folder}"]
+    command = [sys.executable, str(SERVER_PROGRAM), f"--model_base_path={model_folder}", "--xla_cpu_compilation_enabled"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     ports = json.loads(process.stdout.readline())
     places = {"grpc": f"127.0.0.1:{ports['port']}", "rest": f"127.0.0.1:{ports['rest_port']}"}
@@ -332,18 +333,40 @@ def test_requests_stay_within_what_the_model_takes(served_model, tiny_run, photo
             assert np.abs(result.astype(int) - expected).max() <= 1
 
 
-def test_a_server_that_does_not_compile_enlarges_all_the_same(model_folder, tiny_run, photo, small_requests, caplog):
-    command = [sys.executable, str(SERVER_PROGRAM), f"--model_base_path={model_folder}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            port = json.loads(process.stdout.readline())["port"]
-            with caplog.at_level("WARNING"):
-                result = Enhancer(remote.connect(Server(f"127.0.0.1:{port}"))).enhance(photo[:131, :130])
-        finally:
-            process.kill()
+def test_a_server_that_does_not_compile_enlarges_all_the_same(server, tiny_run, photo, small_requests, caplog, monkeypatch):
+    predict = Version.predict
+
+    def predict_without_compiler(version: Version, signature_name: str, *rest):
+        if signature_name == "upscale_tiles":
+            raise ServingError("INTERNAL", WITHOUT_COMPILER)
+        return predict(version, signature_name, *rest)
+
+    monkeypatch.setattr(Version, "predict", predict_without_compiler)
+    with caplog.at_level("WARNING"):
+        result = Enhancer(remote.connect(Server(address(server, "grpc")))).enhance(photo[:131, :130])
     expected = Enhancer(str(tiny_run), runtime="tensorflow").enhance(photo[:131, :130])
     assert np.abs(result.astype(int) - expected).max() <= 1
     assert "does not compile" in caplog.text
+
+
+def test_tensorflow_without_compiler_refuses_tiles_in_these_words(model_folder):
+    """One request, in a process of its own: it cannot be given its compiler back."""
+    program = f"""
+import pathlib, sys
+sys.path.insert(0, {str(SERVER_PROGRAM.parent)!r})
+import numpy as np, tensorflow as tf
+from model_server import disable_xla
+from served_models import ServingError, Version, serving_errors
+disable_xla()
+version = Version(pathlib.Path({str(model_folder / "1")!r}))
+shape = version.signatures["upscale_tiles"].inputs["tiles"].tensor_shape
+try:
+    with serving_errors():
+        version.predict("upscale_tiles", {{"tiles": np.zeros(tf.TensorShape(shape), np.uint8)}})
+except ServingError as error:
+    print(error.code, error.message)
+"""
+    assert run_python("-c", program).stdout.startswith(f"INTERNAL {WITHOUT_COMPILER}")
 
 
 def test_a_proxy_without_its_server_is_waited_for(server, photo):
