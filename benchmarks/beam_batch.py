@@ -3,7 +3,8 @@
     python benchmarks/beam_batch.py [--photos=200] [--rounds=3] [--kills=20] [--output=results/beam_batch.json]
 
 Each worker's network has one thread. Throughput is that from the first result to the last, so that start-up does not count.
-The overhead is what passes between encoding one photo and decoding the next: writing, looking what is there, reading, Beam.
+The overhead is what passes besides decoding, network and encoding: writing, looking what is there, reading, Beam, and the way
+to the process of the network and back.
 A kill is a SIGKILL of all processes at a random moment of a run.
 """
 
@@ -87,21 +88,21 @@ def measure_throughput(folder: pathlib.Path) -> dict[str, Any]:
     }
 
 
-class TimedEnhancer(beam_inference.PhotoEnhancer):
-    """Notes when it began and ended with each photo."""
+class TimedEnhancer(beam_inference.IsolatedEnhancer):
+    """Notes when it ended with each photo, and what decoding, network and encoding took of the time."""
 
     times: ClassVar[list[tuple[float, float]]] = []
 
     def enhance(self, *arguments: Any) -> Any:
-        started = time.perf_counter()
         result = super().enhance(*arguments)
-        self.times.append((started, time.perf_counter()))
+        assert isinstance(result, beam_inference.Enhanced), result
+        self.times.append((time.perf_counter(), sum(result.seconds.values())))
         return result
 
 
 def measure_overhead(folder: pathlib.Path) -> dict[str, Any]:
-    """What lies between the end of encoding one photo and the start of decoding the next."""
-    beam_inference.PhotoEnhancer = TimedEnhancer  # type: ignore[misc]
+    """What passes from one result to the next besides decoding, network and encoding."""
+    beam_inference.IsolatedEnhancer = TimedEnhancer  # type: ignore[misc]
     source = folder / "megapixel"
     source.mkdir()
     for i in range(_MEGAPIXEL_PHOTOS):
@@ -114,8 +115,8 @@ def measure_overhead(folder: pathlib.Path) -> dict[str, Any]:
         report = batch.run(archive, settings, beam_options.parse([]), str(folder / "dead_letters.jsonl"))
         assert report.done == _MEGAPIXEL_PHOTOS
         pairs = list(itertools.pairwise(TimedEnhancer.times))
-        whole.append(statistics.mean(following[1] - one[1] for one, following in pairs))
-        besides.append(statistics.mean(following[0] - one[1] for one, following in pairs))
+        whole.append(statistics.mean(following[0] - one[0] for one, following in pairs))
+        besides.append(statistics.mean(following[0] - one[0] - following[1] for one, following in pairs))
     seconds, overhead = statistics.median(whole), statistics.median(besides)
     return {
         "seconds_per_photo_of_a_megapixel": round(seconds, 3),

@@ -3,12 +3,17 @@
 Whole photos go through it, one at a time. Tiles of several photos in one call of the network would be faster by 12 % at 64
 pixels a side, and by less than 2 % at 128 to 512 (int8 on OpenVINO, one thread), while each worker would have several photos
 under way, with their pixels in memory. One photo is cut by the very code, and into the very tiles, of `jpegsr enhance`, so the
-results are the same, byte for byte.
+results are the same, byte for byte. All that touches pixels happens in a process beside the worker's: a photo that ends it, by
+a defect in a decoder or by more memory than there is, costs one row of the dead-letter table and not the run.
 """
 
 import dataclasses
+import multiprocessing
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pyvips
@@ -16,9 +21,12 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from jpegsr import beam_files, files, photos
 from jpegsr.beam_files import Record
+from jpegsr.errors import UserError
 
 METRICS = "jpegsr"  # namespace of the counters
 STAGES = ("decode", "network", "encode")
+# Two, since the first process may have been ended for what others on the machine did.
+_ATTEMPTS = 2
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -72,7 +80,7 @@ class Enhanced:
 
 
 class PhotoEnhancer:
-    """Encoded photos in, encoded results out; what RunInference calls a model."""
+    """Encoded photos in, encoded results out."""
 
     def __init__(self, settings: files.Settings, kind: str):
         """Args: what to do, and the format of results. `UserError` if the model cannot be loaded."""
@@ -103,19 +111,79 @@ class PhotoEnhancer:
         return Enhanced(encoded, photo.pixels.shape[0] * photo.pixels.shape[1], seconds)
 
 
-class PhotoHandler(ModelHandler[Work, tuple[Work, Enhanced | Failure], PhotoEnhancer]):
-    """Loads a `PhotoEnhancer` once per worker process, or, where it runs on a GPU, once for all processes of a machine."""
+def be_enhancer(connection: Connection, settings: files.Settings, kind: str) -> None:
+    """The process beside: answers the arguments of `PhotoEnhancer.enhance` until the worker is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the worker sees to this one
+    try:
+        enhancer = PhotoEnhancer(settings, kind)
+    except UserError as error:
+        connection.send(error)
+        return
+    connection.send(None)
+    try:
+        while True:
+            connection.send(enhancer.enhance(*connection.recv()))
+    except (EOFError, OSError):
+        return
+
+
+class IsolatedEnhancer:
+    """A `PhotoEnhancer` in a process of its own; what RunInference calls a model.
+
+    Threads take turns. The process ends with the one that made it, however that ends.
+    """
+
+    def __init__(self, settings: files.Settings, kind: str):
+        """As `PhotoEnhancer`."""
+        self._arguments = (settings, kind)
+        self._lock = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=be_enhancer, args=(other_end, *self._arguments), daemon=True)
+        self._process.start()
+        other_end.close()
+        try:
+            error = self._connection.recv()
+        except EOFError:
+            raise UserError(f"the process that loads the model {self._end()}") from None
+        if error is not None:
+            raise error
+
+    def _end(self) -> str:
+        """How the process ended, in words."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+    def enhance(self, content: bytes, name: str, target: str) -> Enhanced | Failure:
+        """As `PhotoEnhancer.enhance`; a photo that ends the process twice is a `Failure`, too."""
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                try:
+                    self._connection.send((content, name, target))
+                    return self._connection.recv()
+                except (EOFError, OSError):
+                    reason = self._end()
+                    self._start()
+        return Failure(name, "enhance", f"the process that enhanced it {reason}: out of memory, or a defect")
+
+
+class PhotoHandler(ModelHandler[Work, tuple[Work, Enhanced | Failure], IsolatedEnhancer]):
+    """Loads a model once per worker process, or, where it runs on a GPU, once for all processes of a machine."""
 
     def __init__(self, settings: files.Settings, kind: str):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
         super().__init__(min_batch_size=1, max_batch_size=1, env_vars=quiet)
         self._settings, self._kind = settings, kind
 
-    def load_model(self) -> PhotoEnhancer:
-        return PhotoEnhancer(self._settings, self._kind)
+    def load_model(self) -> IsolatedEnhancer:
+        return IsolatedEnhancer(self._settings, self._kind)
 
     def run_inference(
-        self, batch: Sequence[Work], model: PhotoEnhancer, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Work], model: IsolatedEnhancer, inference_args: dict[str, Any] | None = None
     ) -> Iterator[tuple[Work, Enhanced | Failure]]:
         for work in batch:
             yield work, model.enhance(work.content, work.picture.name, work.target)

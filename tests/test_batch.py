@@ -13,12 +13,13 @@ import time
 import apache_beam as beam
 import google_crc32c
 import numpy as np
+import poisoned_process
 import psutil
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from jpegsr import batch, beam_files, files
+from jpegsr import batch, beam_files, beam_inference, files
 from jpegsr.beam_inference import PhotoHandler
 from jpegsr.cli.main import main
 
@@ -221,6 +222,17 @@ def test_a_full_disk_stops_the_run(album, tmp_path, capsys):
         assert all(len(content) == 0 or name.endswith(".png") for name, content in contents(out).items())
     finally:
         subprocess.run(["umount", str(out)], check=True)
+
+
+def test_a_photo_that_crashes_its_process_is_a_row(album, tmp_path, monkeypatch):
+    monkeypatch.setattr(beam_inference, "be_enhancer", poisoned_process.be_crashing_enhancer)
+    shutil.copy(album / "a.jpg", album / "deeper" / "poison.jpg")
+    out = tmp_path / "out"
+    assert main(["batch", f"--photos={album}", f"--output_dir={out}", FAST]) == 1
+    assert sorted(contents(out)) == ["a.png", "deeper/b.png", "deeper/still/c.png"]
+    rows = dead_letters(out / "dead_letters.jsonl")
+    assert [(name, stage) for name, stage, _ in rows] == [("broken.jpg", "decode"), ("poison.jpg", "enhance")]
+    assert "was ended by SIGSEGV" in rows[1][2]
 
 
 class SharingHandler(PhotoHandler):
