@@ -228,7 +228,8 @@ def _openvino(path: pathlib.Path, output: str, device: str | None, num_threads: 
     model = openvino.Model([model.output(output)], model.get_parameters())
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if num_threads and place == "CPU":
-        properties["INFERENCE_NUM_THREADS"] = num_threads
+        # Pinned, the threads of several processes would all share the machine's first cores.
+        properties |= {"INFERENCE_NUM_THREADS": num_threads, "ENABLE_CPU_PINNING": False}
     requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
     previous: tuple[int, ...] = ()
     num_repeats = 0

@@ -1,8 +1,10 @@
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -162,6 +164,20 @@ def test_a_program_for_any_shape_gives_what_one_for_this_shape_gives(photo, shap
     results = [enhancer.enhance(picture) for _ in range(6)]  # the first ones by the former, the last ones by the latter
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+def test_limited_threads_are_not_pinned_to_the_first_cores(photo):
+    """Or several processes would share one core and leave the others idle."""
+    allowed, seen = os.sched_getaffinity(0), set()
+    enhancer = Enhancer("base", runtime="openvino", num_threads=1)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        result = pool.submit(lambda: [enhancer.enhance(photo) for _ in range(3)])
+        while not result.done():
+            for thread in os.listdir("/proc/self/task"):
+                with contextlib.suppress(ProcessLookupError):
+                    seen.add(frozenset(os.sched_getaffinity(int(thread))))
+            time.sleep(0.01)
+    assert seen == {frozenset(allowed)}
 
 
 def test_threads_share_an_enhancer(photo):
