@@ -8,9 +8,11 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
 BATCH = ["apache-beam>=2.77,<3", "google-crc32c>=1.5"]  # the latter for the checksums of TFRecords
+DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29"]
 FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
 QUANTIZE = [*FAST, "nncf>=2.17"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17,<2"]
+WEB = ["gradio>=6,<7"]
 
 setup(
     name="jpegsr",
@@ -40,15 +42,21 @@ setup(
     extras_require={
         "batch": BATCH,
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "docs": DOCS,
         "fast": FAST,
         "onnx": ONNX,
         "quantize": QUANTIZE,
+        "web": WEB,
         "test": [
             *BATCH,
             *QUANTIZE,
             *ONNX,
+            *WEB,
+            *DOCS,
             "jax>=0.6",
             "mypy>=1.15",
+            "nbmake>=1.5",
+            "playwright>=1.50",
             "pytest>=8.3",
             "ruff>=0.11",
             "scikit-image>=0.25",

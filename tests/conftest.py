@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,19 @@ def served_model(tmp_path_factory, tiny_run) -> pathlib.Path:
     path = tmp_path_factory.mktemp("served") / "1"
     serving.write_saved_model(weights.load(str(tiny_run)), path, ServingOptions(tile_size=48, tile_batch=3))
     return path
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; skips where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: on Debian, `apt-get install chromium`")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=flags) as browser:
+        yield browser
 
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
