@@ -238,9 +238,9 @@ def wait_for(path: pathlib.Path, process: subprocess.Popen) -> bool:
     return process.poll() is None
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(optimizer, photo_folder, tmp_path):
-    flags = [*TINY_FLAGS, "--checkpoint_every=3", f"--data={photo_folder}", "--holdout_every=5", f"--optimizer={optimizer}"]
+def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(photo_folder, tmp_path):
+    # Muon has Adam's state as well: it leaves some of the weights to it.
+    flags = [*TINY_FLAGS, "--checkpoint_every=3", f"--data={photo_folder}", "--holdout_every=5", "--optimizer=muon"]
     command = [sys.executable, "-m", "jpegsr.cli.main", "train", *flags]
     subprocess.run([*command, f"--output_dir={tmp_path / 'whole'}"], check=True, capture_output=True, timeout=300)
     killed = tmp_path / "killed"
