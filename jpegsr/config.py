@@ -72,13 +72,13 @@ class ModelConfig(JsonMixin):
     """
 
     scale: int = 2
-    car_num_filters: int = 48
+    car_num_filters: int = 96
     car_num_layers: int = 10
     car_body: CarBody = "residual"
     car_batch_normalization: bool = False
-    car_stride: int = 1
+    car_stride: int = 2
     sr_num_filters: int = 48
-    sr_num_residual_blocks: int = 6
+    sr_num_residual_blocks: int = 12
     sr_residual_scaling: float = 1.0
     sr_image_skip: bool = True
 
@@ -119,9 +119,10 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         sr_residual_scaling=0.1,
         sr_image_skip=False,
     ),
+    "large": ModelConfig(car_num_filters=192, car_num_layers=16, sr_num_filters=96, sr_num_residual_blocks=32),
     "base": ModelConfig(),
-    "fast": ModelConfig(car_num_layers=4, car_stride=2, sr_num_filters=32, sr_num_residual_blocks=3),
-    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, sr_num_filters=8, sr_num_residual_blocks=1),
+    "fast": ModelConfig(car_num_filters=48, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3),
+    "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, car_stride=1, sr_num_filters=8, sr_num_residual_blocks=1),
 }
 
 
@@ -273,13 +274,16 @@ _BLIND_STAGE = StageConfig(
     gradient_clip_norm=1.0,
     restored_loss_weight=0.1,
 )
+# What won in docs/ablations.md.
+_MUON_STAGE = dataclasses.replace(_BLIND_STAGE, optimizer="muon", learning_rate=2e-3, warmup_steps=100)
 # Section 3: one model per quality, aligned 4:2:0 JPEG, no other degradation.
 _PAPER_DATA = DataConfig(quality=(10, 10), clean_share=0.0, double_share=0.0, chroma_444_share=0.0, shifted_share=0.0)
 
 TRAINING_PRESETS: dict[str, TrainingConfig] = {
     "paper": TrainingConfig(MODEL_PRESETS["paper"], _PAPER_DATA, StageConfig()),
-    "base": TrainingConfig(MODEL_PRESETS["base"], DataConfig(), _BLIND_STAGE),
-    "fast": TrainingConfig(MODEL_PRESETS["fast"], DataConfig(), _BLIND_STAGE),
+    "large": TrainingConfig(MODEL_PRESETS["large"], DataConfig(), _MUON_STAGE),
+    "base": TrainingConfig(MODEL_PRESETS["base"], DataConfig(), _MUON_STAGE),
+    "fast": TrainingConfig(MODEL_PRESETS["fast"], DataConfig(), _MUON_STAGE),
     "tiny": TrainingConfig(
         MODEL_PRESETS["tiny"],
         DataConfig(patch_size=24),
