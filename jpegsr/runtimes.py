@@ -227,9 +227,9 @@ def _openvino(path: pathlib.Path, output: str, device: str | None, num_threads: 
     # Without the results that are not asked for, what leads only to them is not computed.
     model = openvino.Model([model.output(output)], model.get_parameters())
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if num_threads and place == "CPU":
+    if place == "CPU":
         # Pinned, the threads of several processes would all share the machine's first cores.
-        properties |= {"INFERENCE_NUM_THREADS": num_threads, "ENABLE_CPU_PINNING": False}
+        properties |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": num_threads or 0}
     requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
     previous: tuple[int, ...] = ()
     num_repeats = 0
