@@ -1,16 +1,21 @@
-"""Write docs/models.md from the cards of the shipped models, so that page and package never differ.
+"""Write docs/models.md and the README's tables of scores from the cards of the shipped models, so that they never differ.
 
 python scripts/render_model_cards.py
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from jpegsr import model_files, models
 from jpegsr.config import ModelConfig
 from jpegsr.images import write_text
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "models.md"
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "models.md"
+README = ROOT / "README.md"
+# The README's tables stand between these two lines.
+BEGIN, END = "<!-- scores, by scripts/render_model_cards.py -->", "<!-- end of scores -->"
 HEAD = """# The models in the package
 
 Made by `scripts/render_model_cards.py` from the JSON cards beside the weights, in `jpegsr/shipped`. Scores are averages over a
@@ -86,5 +91,39 @@ def _scores(card: dict[str, Any]) -> list[str]:
     return [*lines, "", f"`{card['scores']['command']}`, commit {card['scores']['commit'][:12]}"]
 
 
+def render_readme() -> str:
+    """The README with its tables made anew."""
+    before, _, rest = README.read_text().partition(BEGIN)
+    tables = [
+        _score_table("x2", [2], ("Set5", "Set14", "B100"), (0, 10, 20, 30, 40)),
+        _score_table("x3 and x4", [3, 4], ("Set5", "Set14"), (10, 20, 30, 40)),
+    ]
+    return before + BEGIN + "\n" + "\n".join(tables) + END + rest.partition(END)[2]
+
+
+def _score_table(title: str, scales: list[int], datasets: Sequence[str], qualities: Sequence[int]) -> str:
+    """PSNR-Y of bicubic enlargement and of all models at some scales, the gain in brackets."""
+    heads = ["clean" if quality == 0 else f"Q{quality}" for quality in qualities]
+    lines = [f"| PSNR-Y (dB), {title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
+    cards = [model_files.read_card(model_files.SHIPPED_FOLDER / f"{name}.keras") for name in model_files.shipped_names()]
+    for scale in scales:
+        at_scale = [card for card in cards if card["config"]["scale"] == scale]
+        for dataset in datasets:
+            name = dataset if len(scales) == 1 else f"x{scale} {dataset}"
+            bicubic = _psnr_by_quality(at_scale[0], dataset, "bicubic")
+            lines.append(f"| {name}, bicubic | {' | '.join(f'{bicubic[quality]:.2f}' for quality in qualities)} |")
+            for card in sorted(at_scale, key=lambda card: card["name"], reverse=True):
+                scores = _psnr_by_quality(card, dataset, card["name"])
+                cells = [f"**{scores[quality]:.2f}** ({scores[quality] - bicubic[quality]:+.2f})" for quality in qualities]
+                lines.append(f"| {name}, **jpegsr `{card['name']}`** | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _psnr_by_quality(card: dict[str, Any], dataset: str, method: str) -> dict[int, float]:
+    rows = [row for row in card["scores"]["averages"] if (row["dataset"], row["method"]) == (dataset, method)]
+    return {row["quality"]: row["psnr_y"] for row in rows}
+
+
 if __name__ == "__main__":
     write_text(PAGE, render())
+    write_text(README, render_readme())

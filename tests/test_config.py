@@ -19,7 +19,7 @@ def test_unknown_setting_is_an_error():
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(UserError, match=r"huge.*paper, base, fast, tiny"):
+    with pytest.raises(UserError, match=r"huge.*paper, large, base, fast, tiny"):
         training_preset("huge")
 
 

@@ -130,7 +130,8 @@ def test_mixed_precision_is_saved_as_float32(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_page_of_the_models_is_that_of_the_cards():
+def test_page_of_the_models_and_scores_of_the_readme_are_those_of_the_cards():
     root = pathlib.Path(__file__).parent.parent
-    rendered = runpy.run_path(str(root / "scripts" / "render_model_cards.py"))["render"]()
-    assert (root / "docs" / "models.md").read_text() == rendered, "run scripts/render_model_cards.py"
+    script = runpy.run_path(str(root / "scripts" / "render_model_cards.py"))
+    assert (root / "docs" / "models.md").read_text() == script["render"](), "run scripts/render_model_cards.py"
+    assert (root / "README.md").read_text() == script["render_readme"](), "run scripts/render_model_cards.py"
