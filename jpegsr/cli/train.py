@@ -24,9 +24,7 @@ EXAMPLES = (
 )
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string(
-    "preset", "base", "settings to start from: paper, large, base, fast or tiny", flag_values=FLAGS
-)
+flags.DEFINE_string("preset", "base", "settings to start from: paper, large, base, fast or tiny", flag_values=FLAGS)
 flags.DEFINE_enum("stage", "all", [*STAGE_NAMES, "all"], "which stage to run", flag_values=FLAGS)
 flags.DEFINE_list(
     "data",
