@@ -5,7 +5,7 @@ const SAMPLE = "sample.jpg";
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [node.id, node]));
 const settings = await loadSettings();
 let worker = null;
-// The photo that is shown, {file, name, width, height}, and the work on it, {id, output, started}.
+// The photo that is shown, {name, bitmap, width, height}, and the work on it, {id, output, started}.
 let photo = null;
 let job = null;
 let numJobs = 0;
@@ -30,22 +30,23 @@ function complain(message) {
 async function take(file, name) {
   complain("");
   const url = URL.createObjectURL(file);
+  const largest = settings.max_result_pixels;
   let size;
+  let bitmap;
   try {
     size = await sizeOf(url);
+    if (size.width * size.height <= largest) bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" });
   } catch {
-    URL.revokeObjectURL(url);
     complain(`${name} is no picture that this browser can read. Choose a JPEG, PNG or WebP file.`);
-    return;
   }
-  const largest = settings.max_result_pixels;
-  if (size.width * size.height > largest) {
+  if (!bitmap) {
     URL.revokeObjectURL(url);
-    complain(`${name} has ${describe(size)}: more than the ${megapixels(largest)} megapixels that this page takes. Reduce it first.`);
+    if (size?.width * size?.height > largest) complain(`${name} has ${describe(size)}: this page takes ${megapixels(largest)} megapixels at most.`);
     return;
   }
   stop("");
-  photo = { file, name, ...size };
+  photo?.bitmap.close();
+  photo = { name, bitmap, ...size };
   URL.revokeObjectURL(element.before.src);
   element.before.src = url;
   hideResult();
@@ -85,7 +86,7 @@ function prepare() {
   worker.postMessage({ type: "prepare", settings });
 }
 
-async function enhance() {
+function enhance() {
   if (job) return;
   complain("");
   prepare();
@@ -93,20 +94,11 @@ async function enhance() {
   const output = element.settings.elements.output.value;
   const strength = element.strength.valueAsNumber / 100;
   job = { id: ++numJobs, output, started: performance.now() };
-  const { id } = job;
   element.work.hidden = false;
   element.enhance.disabled = true;
   element.progress.removeAttribute("value");
   element.status.textContent = `Loading the network (${megabytes(settings.download_bytes)} MB, once)`;
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(photo.file, { premultiplyAlpha: "none" });
-  } catch {
-    stop("");
-    complain(`${photo.name} is damaged: this browser cannot decode it.`);
-    return;
-  }
-  if (job?.id === id) worker.postMessage({ type: "enhance", job: id, settings, bitmap, output, strength }, [bitmap]);
+  worker.postMessage({ type: "enhance", job: job.id, settings, bitmap: photo.bitmap, output, strength });
 }
 
 /** End the work that is under way, if any. */
@@ -181,20 +173,25 @@ function listen() {
     enhance();
   });
   element.cancel.addEventListener("click", () => stop("Cancelled"));
-  element.strength.addEventListener("input", () => (element.share.textContent = `${element.strength.value} %`));
+  element.strength.addEventListener("input", showStrength);
   element.split.addEventListener("input", () => element.comparison.style.setProperty("--split", `${element.split.value}%`));
   element.zoom.addEventListener("click", () => {
     const isFull = element.scroller.classList.toggle("full");
     element.zoom.setAttribute("aria-pressed", isFull);
   });
   document.addEventListener("paste", (event) => takeFirst(event.clipboardData.files));
-  for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+  for (const type of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(type, (event) => {
       event.preventDefault();
-      document.body.classList.toggle("dragging", type.startsWith("drage") || type === "dragover");
+      document.body.classList.toggle("dragging", type === "dragover");
     });
   }
   document.addEventListener("drop", (event) => takeFirst(event.dataTransfer.files));
+}
+
+function showStrength() {
+  element.share.textContent = `${element.strength.value} %`;
+  element.strength.setAttribute("aria-valuetext", element.share.textContent);
 }
 
 function takeFirst(files) {
@@ -204,4 +201,4 @@ function takeFirst(files) {
 element.larger.textContent = `${settings.outputs.upscaled.scale} times as large`;
 element.model.textContent = `Model ${settings.name} of jpegsr`;
 listen();
-element.strength.dispatchEvent(new Event("input"));
+showStrength(); // a browser may have kept another value over a reload
