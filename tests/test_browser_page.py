@@ -20,7 +20,7 @@ from jpegsr import degradation, inference, runtimes
 ROOT = pathlib.Path(__file__).parent.parent
 # What the page's own meta element says is no rule for its worker; this is, for both.
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob:"
-TILE_PIXELS = 96 * 96
+TILE_PIXELS = 112 * 112
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -196,7 +196,7 @@ def test_unreadable_and_too_large_files_give_a_message(page, small, in_python):
 
 
 def test_cancel_leaves_the_page_ready(page, small, in_python):
-    page.locator("#file").set_input_files(_png(np.tile(small, (12, 8, 1))))
+    page.locator("#file").set_input_files(_png(np.tile(small, (4, 4, 1))))
     page.get_by_role("button", name="Enhance").click()
     page.get_by_text("Tile 3 of").wait_for()
     assert 0 < page.locator("#progress").evaluate("bar => bar.value") < page.locator("#progress").evaluate("bar => bar.max")

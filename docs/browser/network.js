@@ -79,7 +79,10 @@ async function loadRuntime() {
   self.Module = {
     locateFile: (name) => RUNTIME_FOLDER + name,
     mainScriptUrlOrBlob: RUNTIME_FOLDER + "litert_wasm_threaded_internal.js",
+    printErr: (line) => console.debug(line), // whatever it has to tell, it tells as an error
   };
+  // It would start the graphics card, for nothing.
+  Object.defineProperty(self.navigator, "gpu", { value: undefined });
   const runtime = await loadLiteRt(RUNTIME_FOLDER, { threads });
   return threads ? runtime.liteRtWasm.getThreadCount() : 1;
 }

@@ -120,8 +120,10 @@ function receive(message) {
   }
   if (message.job !== job?.id) return;
   if (message.type === "progress") {
-    element.progress.max = message.total;
-    element.progress.value = message.done;
+    if (message.total > 1) {
+      element.progress.max = message.total;
+      element.progress.value = message.done;
+    }
     element.status.textContent = `Tile ${Math.min(message.done + 1, message.total)} of ${message.total}`;
   }
   if (message.type === "result") showResult(message);
@@ -134,6 +136,7 @@ async function showResult({ png, width, height, numThreads }) {
   await element.after.decode().catch(() => {}); // where it is shown says what is wrong with it
   element.after.hidden = element.split.hidden = element.done.hidden = false;
   element.comparison.classList.add("compared");
+  element.zoom.hidden = element.after.naturalWidth <= element.after.clientWidth && !element.scroller.classList.contains("full");
   element.download.download = `${photo.name.replace(/\.[^.]*$/, "")}_x${scale}.png`;
   element.download.textContent = `Download PNG (${megabytes(png.size)} MB)`;
   element.caption.textContent = `${photo.name}: ${describe(photo)} before (left), ${describe({ width, height })} after (right)`;
