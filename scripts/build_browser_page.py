@@ -24,15 +24,17 @@ from jpegsr.errors import UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "build/browser", "folder for the page; what is in there already stays, or is overwritten")
-flags.DEFINE_string("model", None, "a shipped name or a .keras file with int8 files; by default fast, or base where there is none")
+flags.DEFINE_string("model", None, "a shipped name or a .keras file with int8 files; by default fast, or base if it is missing")
 flags.DEFINE_integer("scale", 2, "2, 3 or 4, of a shipped model")
-flags.DEFINE_integer("tile_pixels", 400 * 400, "input pixels of a tile, overlap included: smaller ones show progress more often")
+flags.DEFINE_integer(
+    "tile_pixels", 400 * 400, "input pixels of a tile, overlap included; smaller tiles show progress more often"
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 SOURCE = ROOT / "docs" / "browser"
 COPIED = ("index.html", "style.css", "page.js", "icon.svg")
-# A browser loads one of them: with relaxed SIMD, without, or with that and threads. The fourth one in the package, for WebNN and
-# WebGPU, would not run int8 models any faster.
+# A browser loads one of them: with relaxed SIMD, without, or with that and threads. The fourth one in the package is for other
+# processors.
 RUNTIME_FILES = [f"litert_wasm{kind}_internal.{suffix}" for kind in ("", "_compat", "_threaded") for suffix in ("js", "wasm")]
 # What browsers can hold in one canvas: 16.7 million pixels on phones.
 MAX_RESULT_PIXELS = 16_000_000
@@ -61,7 +63,7 @@ def default_model() -> str:
 
 
 def bundle(output: pathlib.Path) -> None:
-    """Install the packages into a temporary folder; put the worker with all that it imports into one script, the runtime beside it.
+    """Write the worker, with all that it imports in one script, and the runtime; npm installs into a temporary folder.
 
     The worker is a classic one, as LiteRT.js loads its WebAssembly with `importScripts`, which modules lack.
     """
@@ -71,7 +73,7 @@ def bundle(output: pathlib.Path) -> None:
             shutil.copyfile(path, folder / path.name)
         call(folder, "npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
         esbuild = folder / "node_modules" / ".bin" / "esbuild"
-        options = ("--bundle", "--format=iife", "--target=es2022", "--minify-whitespace", "--minify-syntax", "--log-level=warning")
+        options = ("--bundle", "--format=iife", "--target=es2022", "--minify-whitespace", "--minify-syntax")
         call(folder, str(esbuild), "worker.js", *options, f"--outfile={output.resolve() / 'worker.js'}")
         for file_name in RUNTIME_FILES:
             shutil.copyfile(folder / "node_modules/@litertjs/core/wasm" / file_name, output / "litert" / file_name)
@@ -84,7 +86,7 @@ def call(folder: pathlib.Path, *command: str) -> None:
         raise UserError(f"{command[0]} is not installed: on Debian, `apt-get install nodejs npm`")
     result = subprocess.run([program, *command[1:]], cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise UserError(f"`{' '.join(map(os.path.basename, command[:2]))}` failed:\n{result.stderr.strip() or result.stdout.strip()}")
+        raise UserError(f"{os.path.basename(command[0])} failed:\n{result.stderr.strip() or result.stdout.strip()}")
 
 
 def describe(weights_path: pathlib.Path, tile_pixels: int) -> dict[str, Any]:
@@ -112,8 +114,8 @@ def size_fields(content: bytes, signature: str, scale: int) -> list[dict[str, An
     """Where the height and the width of a signature's image and result stand in a `.tflite` file.
 
     The file leaves both open, and LiteRT.js, unlike LiteRT, cannot set them (`resize_tensor_input`). But they are plain 32-bit
-    integers, so the page writes its tiles' size over them. That keeps the shipped file, and with it the results of `jpegsr`, where
-    an export with fixed tiles would be another model with other roundings, for one shape of tiles alone.
+    integers, so the page writes its tiles' size over them. That keeps the shipped file, and with it the results of `jpegsr`; an
+    export with fixed tiles would be another model with other roundings, for one shape of tiles alone.
 
     Returns:
       {"offset": of the integer in bytes, "axis": "height" or "width", "times": of the tile's size} each.
@@ -135,7 +137,8 @@ def size_fields(content: bytes, signature: str, scale: int) -> list[dict[str, An
             if len(dimensions) != 4 or max(dimensions[1:3]) > 1:
                 raise UserError(f"the size of {named.Name().decode()} is not open in the .tflite file: {dimensions}")
             first = dimensions.ctypes.data - start  # of the array, which is a view of the file
-            fields += [{"offset": first + 4, "axis": "height", "times": times}, {"offset": first + 8, "axis": "width", "times": times}]
+            fields.append({"offset": first + 4, "axis": "height", "times": times})
+            fields.append({"offset": first + 8, "axis": "width", "times": times})
     return fields
 
 

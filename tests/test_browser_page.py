@@ -1,4 +1,4 @@
-"""The static page, built as its users build it and driven in a browser: its results are those of Python, and nothing leaves it."""
+"""The static page, built by its script and driven in a browser: its results are those of Python, and nothing leaves it."""
 
 import contextlib
 import functools
@@ -79,7 +79,7 @@ def _opened(browser, address):
     page = browser.new_page()
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108 - Playwright takes functions alone
+    page.on("pageerror", lambda error: errors.append(error))
     page.goto(address)
     yield page
     page.close()
