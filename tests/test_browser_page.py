@@ -20,7 +20,7 @@ from jpegsr import degradation, inference, runtimes
 ROOT = pathlib.Path(__file__).parent.parent
 # What the page's own meta element says is no rule for its worker; this is, for both.
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob:"
-TILE_PIXELS = 112 * 112
+TILE_PIXELS = 104 * 104
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -195,12 +195,24 @@ def test_unreadable_and_too_large_files_give_a_message(page, small, in_python):
     assert page.get_by_label("Same size").is_checked()
 
 
+def test_photos_may_be_dropped_and_pasted(page, small):
+    give = """([type, name, levels]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(levels)], name));
+        const options = {dataTransfer: transfer, clipboardData: transfer, bubbles: true};
+        document.body.dispatchEvent(type === "paste" ? new ClipboardEvent(type, options) : new DragEvent(type, options));
+    }"""
+    for kind in ("drop", "paste"):
+        page.evaluate(give, [kind, f"by_{kind}.png", list(_png(small)["buffer"])])
+        page.locator("#caption").filter(has_text=f"by_{kind}.png: 160 × 131 pixels").wait_for()
+
+
 def test_cancel_leaves_the_page_ready(page, small, in_python):
     page.locator("#file").set_input_files(_png(np.tile(small, (4, 4, 1))))
     page.get_by_role("button", name="Enhance").click()
     page.get_by_text("Tile 3 of").wait_for()
     assert 0 < page.locator("#progress").evaluate("bar => bar.value") < page.locator("#progress").evaluate("bar => bar.max")
-    page.get_by_role("button", name="Cancel").click()
+    page.keyboard.press("Enter")  # the button has the focus
     assert page.get_by_role("status").inner_text() == "Cancelled"
     assert page.locator("#done").is_hidden()
     page.locator("#file").set_input_files(_png(small))

@@ -9,6 +9,7 @@ let worker = null;
 let photo = null;
 let job = null;
 let numJobs = 0;
+let numTaken = 0;
 
 async function loadSettings() {
   try {
@@ -29,6 +30,7 @@ function complain(message) {
 /** Show a photo that can be read; any other one is said to be so, and the former one stays. */
 async function take(file, name) {
   complain("");
+  const turn = ++numTaken;
   const url = URL.createObjectURL(file);
   const largest = settings.max_result_pixels;
   let size;
@@ -36,12 +38,12 @@ async function take(file, name) {
   try {
     size = await sizeOf(url);
     if (size.width * size.height <= largest) bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" });
+    else complain(`${name} has ${describe(size)}: this page takes ${megapixels(largest)} megapixels at most.`);
   } catch {
     complain(`${name} is no picture that this browser can read. Choose a JPEG, PNG or WebP file.`);
   }
-  if (!bitmap) {
-    URL.revokeObjectURL(url);
-    if (size?.width * size?.height > largest) complain(`${name} has ${describe(size)}: this page takes ${megapixels(largest)} megapixels at most.`);
+  if (!bitmap || turn !== numTaken) {
+    URL.revokeObjectURL(url); // it is no photo, or another one has been chosen meanwhile
     return;
   }
   stop("");
@@ -95,6 +97,7 @@ function enhance() {
   const strength = element.strength.valueAsNumber / 100;
   job = { id: ++numJobs, output, started: performance.now() };
   element.work.hidden = false;
+  element.cancel.focus();
   element.enhance.disabled = true;
   element.progress.removeAttribute("value");
   element.status.textContent = `Loading the network (${megabytes(settings.download_bytes)} MB, once)`;
@@ -129,11 +132,12 @@ function receive(message) {
   if (message.type === "result") showResult(message);
 }
 
-async function showResult({ png, width, height, numThreads }) {
+async function showResult({ job: id, png, width, height, numThreads }) {
   const { scale } = settings.outputs[job.output];
   const seconds = ((performance.now() - job.started) / 1000).toFixed(1);
   element.after.src = element.download.href = URL.createObjectURL(png);
-  await element.after.decode().catch(() => {}); // where it is shown says what is wrong with it
+  await element.after.decode().catch(() => {}); // it is shown in any case
+  if (job?.id !== id) return; // another photo has been chosen meanwhile
   element.after.hidden = element.split.hidden = element.done.hidden = false;
   element.comparison.classList.add("compared");
   element.zoom.hidden = element.after.naturalWidth <= element.after.clientWidth && !element.scroller.classList.contains("full");
@@ -170,12 +174,15 @@ function listen() {
     if (file) take(file, file.name);
     element.file.value = ""; // so that the same file may be chosen again
   });
-  element.sample.addEventListener("click", async () => take(await (await fetch(SAMPLE)).blob(), SAMPLE));
+  element.sample.addEventListener("click", takeSample);
   element.settings.addEventListener("submit", (event) => {
     event.preventDefault();
     enhance();
   });
-  element.cancel.addEventListener("click", () => stop("Cancelled"));
+  element.cancel.addEventListener("click", () => {
+    stop("Cancelled");
+    element.enhance.focus();
+  });
   element.strength.addEventListener("input", showStrength);
   element.split.addEventListener("input", () => element.comparison.style.setProperty("--split", `${element.split.value}%`));
   element.zoom.addEventListener("click", () => {
@@ -190,6 +197,14 @@ function listen() {
     });
   }
   document.addEventListener("drop", (event) => takeFirst(event.dataTransfer.files));
+}
+
+async function takeSample() {
+  try {
+    take(await (await fetch(SAMPLE)).blob(), SAMPLE);
+  } catch (error) {
+    complain(`The sample cannot be loaded (${error.message}).`);
+  }
 }
 
 function showStrength() {

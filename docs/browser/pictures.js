@@ -12,13 +12,12 @@ export function readPicture(bitmap, scale) {
   const { width, height } = bitmap;
   const levels = levelsOf(drawn(bitmap, width, height));
   let alpha = null;
-  if (levels.some((level, i) => i % 4 === 3 && level < 255)) {
+  if (!isOpaque(levels)) {
     alpha = levelsOf(drawn(bitmap, width * scale, height * scale));
     fillTransparent(levels, bitmap);
   }
   bitmap.close();
-  const isGray = levels.every((level, i) => i % 4 === 3 || level === levels[i - (i % 4)]);
-  return { width, height, levels, isGray, alpha };
+  return { width, height, levels, isGray: isGray(levels), alpha };
 }
 
 /**
@@ -51,6 +50,16 @@ function fillTransparent(levels, bitmap) {
   for (let i = 0; i < levels.length; i += 4) {
     if (levels[i + 3] === 0) levels.set(filled.subarray(i, i + 3), i);
   }
+}
+
+function isOpaque(levels) {
+  for (let i = 3; i < levels.length; i += 4) if (levels[i] < 255) return false;
+  return true;
+}
+
+function isGray(levels) {
+  for (let i = 0; i < levels.length; i += 4) if (levels[i] !== levels[i + 1] || levels[i] !== levels[i + 2]) return false;
+  return true;
 }
 
 /** A canvas with a source drawn over all of it. */

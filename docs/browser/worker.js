@@ -1,7 +1,7 @@
 /**
  * Enhances pictures off the page's thread.
  *
- * Takes {type: "prepare", settings}, {type: "enhance", job, bitmap, output, strength} and {type: "cancel"}; posts {type: "ready"},
+ * Takes {type: "prepare", settings}, {type: "enhance", job, settings, bitmap, output, strength} and {type: "cancel"}; posts
  * {type: "progress", job, done, total}, {type: "result", job, png, width, height, numThreads} and {type: "failed", job, reason}.
  */
 
@@ -21,8 +21,7 @@ self.onmessage = async ({ data }) => {
   try {
     loading ??= Network.load(data.settings);
     const network = await loading;
-    if (data.type === "prepare") self.postMessage({ type: "ready" });
-    else await enhance(network, data);
+    if (data.type === "enhance") await enhance(network, data);
   } catch (error) {
     self.postMessage({ type: "failed", job: data.job, reason: error?.message ?? String(error) });
   }
