@@ -43,7 +43,7 @@ MAX_RESULT_PIXELS = 16_000_000
 def build(output: pathlib.Path, model: str | None, scale: int, tile_pixels: int) -> None:
     """Write the whole page; arguments as the flags."""
     weights_path = model_files.find(model or default_model(), scale)
-    runtimes.choose("litert", weights_path)  # says what is missing
+    runtimes.load(str(weights_path), runtime="litert")  # says what is missing, or that the model cannot run
     (output / "litert").mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         shutil.copyfile(SOURCE / name, output / name)
@@ -80,13 +80,14 @@ def bundle(output: pathlib.Path) -> None:
 
 
 def call(folder: pathlib.Path, *command: str) -> None:
-    """Run a program in a folder; `UserError` with what it said if it fails."""
+    """Run a program in a folder; `UserError` with the start of what it said if it fails."""
     program = shutil.which(command[0])
     if program is None:
         raise UserError(f"{command[0]} is not installed: on Debian, `apt-get install nodejs npm`")
     result = subprocess.run([program, *command[1:]], cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise UserError(f"{os.path.basename(command[0])} failed:\n{result.stderr.strip() or result.stdout.strip()}")
+        reason = " ".join((result.stderr or result.stdout).split("\n")[:4])
+        raise UserError(f"{os.path.basename(command[0])} failed: {reason}")
 
 
 def describe(weights_path: pathlib.Path, tile_pixels: int) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def _png(picture: np.ndarray) -> dict:
 def _enhance(page) -> np.ndarray:
     """Click, wait, download."""
     page.get_by_role("button", name="Enhance").click()
+    page.locator("#download:visible, #alert:visible").wait_for()
+    assert page.locator("#alert").inner_text() == ""
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     assert download.value.suggested_filename.startswith("small.photo_x")
@@ -222,7 +224,9 @@ def test_cancel_leaves_the_page_ready(page, small, in_python):
 def test_keyboard_alone_is_enough(page, small):
     page.locator("#sample").focus()
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Enhance").wait_for()
+    page.get_by_label("2 times as large").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_label("Same size").is_checked()
     page.get_by_role("button", name="Enhance").focus()
     page.keyboard.press("Enter")
     split = page.get_by_role("slider", name="Where the photo")

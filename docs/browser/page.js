@@ -119,7 +119,8 @@ function receive(message) {
     worker.terminate();
     worker = null;
     stop("");
-    complain(`The network cannot run in this browser (${message.reason}). A smaller photo, or another browser, may do.`);
+    const [reason] = message.reason.split("\n");
+    complain(`The network cannot run in this browser (${reason}). A smaller photo, or another browser, may do.`);
   }
   if (message.job !== job?.id) return;
   if (message.type === "progress") {
