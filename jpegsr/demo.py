@@ -6,8 +6,10 @@ What the page looks like is in `demo_page`, what is done with photos in `demo_wo
 import contextlib
 import dataclasses
 import os
+import pathlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 from jpegsr import demo_files
 from jpegsr.demo_work import Models
@@ -71,7 +73,7 @@ def served(models: Models, options: Options = Options()) -> Iterator[str]:
             blocks.close(verbose=False)
 
 
-def _build(models: Models, options: Options, folder):  # type: ignore[no-untyped-def]
+def _build(models: Models, options: Options, folder: pathlib.Path) -> Any:
     import gradio as gr
 
     from jpegsr import demo_page
@@ -81,7 +83,7 @@ def _build(models: Models, options: Options, folder):  # type: ignore[no-untyped
     return blocks.queue(max_size=options.max_waiting)
 
 
-def _launch(blocks, options: Options, port: int) -> str:  # type: ignore[no-untyped-def]
+def _launch(blocks: Any, options: Options, port: int) -> str:
     from starlette.middleware import Middleware
 
     from jpegsr import demo_page
@@ -103,6 +105,7 @@ def _launch(blocks, options: Options, port: int) -> str:  # type: ignore[no-unty
         max_file_size=max_bytes,
         state_session_capacity=1000,
         app_kwargs={"middleware": [Middleware(demo_files.Bounds, max_bytes=max_bytes + _FORM_BYTES)]},
+        theme=demo_page.THEME,
         css=demo_page.CSS,
         head=demo_page.HEAD,
     )
@@ -118,5 +121,5 @@ def _free_port(host: str, port: int | None) -> int:
             with socket.create_server(address[:2], family=family) as server:
                 return server.getsockname()[1]
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = (error.strerror or str(error)).partition(" (")[0]
     raise UserError(f"cannot listen at {host}, port {candidates[-1]} ({reason}): choose another --host or --port")

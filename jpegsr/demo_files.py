@@ -124,6 +124,8 @@ class Sessions:
             shared = set().union(*(other.uploads for other in self._sessions.values()))
             for path in session.uploads - shared:
                 path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another file may lie there
+                    path.parent.rmdir()
         shutil.rmtree(session.folder, ignore_errors=True)
 
     @contextlib.contextmanager

@@ -9,13 +9,14 @@ import dataclasses
 import html
 import logging
 import pathlib
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from jpegsr import demo_files, demo_work, files, photos
+from jpegsr import demo_files, demo_work, files
 from jpegsr.demo_files import Session, Sessions
 from jpegsr.demo_work import Models, Wish
 from jpegsr.errors import UserError
@@ -29,25 +30,41 @@ _INTRODUCTION = """# jpegsr
 Small, blocky JPEGs in, clean pictures at 1, 2, 3 or 4 times the size out. Photos stay on this machine and are deleted when
 the page is closed."""
 
+THEME = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_800"
+)
 CSS = """
 .gradio-container { max-width: 1400px !important; }
-.facts { width: 100%; border-collapse: collapse; }
-.facts caption { text-align: left; font-weight: 600; padding: 4px 0; }
-.facts th, .facts td { text-align: left; padding: 2px 12px 2px 0; border-bottom: 1px solid var(--border-color-primary); }
-.facts th { font-weight: 400; color: var(--body-text-color-subdued); }
-.facts td { overflow-wrap: anywhere; }
-.facts .figures th, .facts .figures td { white-space: nowrap; }
+.line:has(.prose:empty):has(> .hide) { display: none; }
+.progress { min-height: 80px; }
 .message { border-left: 4px solid var(--color-accent); padding: 6px 12px; overflow-wrap: anywhere; }
-.comparison img { image-rendering: pixelated; }
+.prose .facts { width: 100%; border-collapse: collapse; }
+.prose .facts caption { text-align: left; font-weight: 600; padding: 4px 0; overflow-wrap: anywhere; }
+.prose .facts :is(th, td) {
+  border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 3px 12px 3px 0;
+  text-align: left; vertical-align: top; font-weight: 400; color: var(--body-text-color); overflow-wrap: anywhere;
+}
+.prose .facts th[scope="row"] { width: 9em; }
+.prose .facts thead th { font-weight: 600; }
+.comparison { max-width: 802px !important; }
+.maps { display: flex; flex-wrap: wrap; gap: 12px; }
+.maps figure { flex: 1 1 260px; max-width: 802px; margin: 0; }
+.maps img { width: 100%; margin: 0 !important; }
 """
-# Gradio leaves the pictures of an ImageSlider without alternative texts.
+# Gradio leaves the pictures of sliders and samples without alternative texts.
 HEAD = """<script>
+function describe(image) {
+  const sliders = image.closest(".comparison")?.querySelectorAll("img");
+  const name = decodeURIComponent(image.src.split("/").pop());
+  image.alt = sliders ? (image === sliders[0] ? "left of the divider" : "right of the divider") : `sample photo ${name}`;
+}
 new MutationObserver(() => {
-  for (const slider of document.querySelectorAll(".comparison")) {
-    slider.querySelectorAll("img").forEach((image, i) => { image.alt = image.alt || (i ? "right picture" : "left picture"); });
-  }
+  document.querySelectorAll(".comparison img[alt=''], .gallery-item img[alt='']").forEach(describe);
 }).observe(document, { childList: true, subtree: true });
 </script>"""
+# As a default value, it is how Gradio knows that a function tells of its progress.
+_PROGRESS = gr.Progress()
+_KINDS = [("PNG", "png"), ("JPEG", "jpeg"), ("WebP", "webp"), ("TIFF", "tiff")]
 
 
 def build(models: Models, sessions: Sessions, max_pixels: int) -> gr.Blocks:
@@ -107,6 +124,11 @@ def _chosen(photo: Any, session: Session) -> tuple[pathlib.Path, str]:
     return path, pathlib.Path(photo.get("orig_name") or path.name).name
 
 
+def _lines() -> tuple[gr.HTML, gr.HTML]:
+    """Where messages and progress are shown; they take room only while there is something to show."""
+    return gr.HTML(elem_classes="line"), gr.HTML(elem_classes="line progress")
+
+
 @contextlib.contextmanager
 def _told(answer: dict[Any, Any], message: gr.HTML) -> Iterator[None]:
     """Put what goes wrong within the block into the answer to the page."""
@@ -149,13 +171,13 @@ class _Viewer:
     @classmethod
     def make(cls, tab: str, label: str) -> "_Viewer":
         slider = gr.ImageSlider(
-            label=label, interactive=False, max_height=640, buttons=["fullscreen"], elem_classes="comparison", format="png"
+            label=label, interactive=False, max_height=610, buttons=["fullscreen"], elem_classes="comparison", format="png"
         )
-        divider = gr.Slider(0, 100, 50, step=1, label="Divider: left of it the first picture, right of it the second (%)")
-        zoom = gr.Radio(_ZOOMS, value=0, label="Zoom (screen pixels per pixel); the mouse wheel zooms, too")
+        divider = gr.Slider(0, 100, 50, step=1, label="Divider (% from the left)")
+        zoom = gr.Radio(_ZOOMS, value=0, label="Zoom: screen pixels per pixel")
         with gr.Row(visible=False) as place:
-            across = gr.Slider(0, 100, 50, step=1, label="Detail from left to right (%)", min_width=140)
-            down = gr.Slider(0, 100, 50, step=1, label="Detail from top to bottom (%)", min_width=140)
+            across = gr.Slider(0, 100, 50, step=1, label="Across (%)", min_width=140)
+            down = gr.Slider(0, 100, 50, step=1, label="Down (%)", min_width=140)
         divider.input(None, divider, slider, js="(position) => ({ slider_position: position, __type__: 'update' })")
         zoom.change(lambda zoom: gr.Row(visible=bool(zoom)), zoom, place, queue=False, show_progress="hidden")
         return cls(tab, slider, zoom, across, down, divider)
@@ -202,18 +224,18 @@ class _EnhanceTab:
                 model = gr.Dropdown(models.names, value=name, label="Model")
                 scale = gr.Radio(**self._scales(name))
                 strength = gr.Slider(0, 1, 1, step=0.05, label="Strength of the artifact removal")
-                kind = gr.Radio([(kind.upper(), kind) for kind in photos.FORMATS], value="png", label="Format of the download")
+                kind = gr.Radio(_KINDS, value="png", label="Format of the download")
                 with gr.Row():
                     run = gr.Button("Enhance", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=80)
             with gr.Column(scale=2, min_width=300):
-                self._message = gr.HTML(elem_id="enhance_message")
-                self._progress = gr.HTML(elem_id="enhance_progress")
+                self._message, self._progress = _lines()
                 with gr.Column(visible=False) as self._result:
                     self._viewer = _Viewer.make("enhance", "Before (bicubic) and after")
                     self._download = gr.DownloadButton("Download the result", variant="primary")
-                self._outcome = gr.HTML()
-                self._facts = gr.HTML()
+                with gr.Row():
+                    self._outcome = gr.HTML(min_width=280)
+                    self._facts = gr.HTML(min_width=280)
         outputs = [self._message, self._progress, self._result, self._viewer.slider, self._viewer.zoom, self._viewer.divider]
         outputs += [self._download, self._outcome, self._facts]
         quick = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -235,18 +257,18 @@ class _EnhanceTab:
     def _scales(self, model: str) -> dict[str, Any]:
         scales = self._models.scales(model)
         choices = [(f"{scale}x" if scale > 1 else "1x (artifacts only)", scale) for scale in scales]
-        return {"choices": choices, "value": 2 if 2 in scales else scales[-1], "label": "Scale"}
+        return {"choices": choices, "value": self._models.default_scale(model), "label": "Scale"}
 
     def _look(self, photo: Any, request: gr.Request) -> dict[Any, Any]:
         answer = {self._message: "", self._facts: "", self._outcome: "", self._result: gr.Column(visible=False)}
         with _told(answer, self._message):
             if photo:
                 path, name = _chosen(photo, self._sessions.get(request.session_hash))
-                answer[self._facts] = _facts(f"The photo {name}", demo_work.look(path, name, self._max_pixels))
+                answer[self._facts] = _facts(name, demo_work.look(path, name, self._max_pixels))
         return answer
 
     def _enhance(
-        self, photo: Any, model: Any, scale: Any, strength: Any, kind: Any, request: gr.Request, progress: Any = gr.Progress()
+        self, photo: Any, model: Any, scale: Any, strength: Any, kind: Any, request: gr.Request, progress: Any = _PROGRESS
     ) -> dict[Any, Any]:
         answer: dict[Any, Any] = {self._message: ""}
         with _told(answer, self._message), self._sessions.work(request.session_hash) as session:
@@ -254,7 +276,7 @@ class _EnhanceTab:
             def advance(done: int, total: int) -> None:
                 if session.stop.is_set():
                     raise files.StoppedError
-                progress((done, total), desc=f"Tile {done} of {total}", unit="tiles")
+                progress((done, total), desc=f"Tile {min(done + 1, total)} of {total}", unit="tiles")
 
             progress(0, desc="Reading")
             path, name = _chosen(photo, session)
@@ -269,7 +291,7 @@ class _EnhanceTab:
                 self._viewer.zoom: 0,
                 self._viewer.divider: 50,
                 self._download: gr.DownloadButton(f"Download {result.path.name}", value=str(result.path)),
-                self._outcome: _facts(f"The result {result.path.name}", result.facts | notes),
+                self._outcome: _facts(result.path.name, result.facts | notes),
             }
         return answer
 
@@ -286,27 +308,19 @@ class _WorseTab:
                 quality = gr.Slider(1, 100, 15, step=1, label="JPEG quality")
                 scale = gr.Radio([(f"{scale}x", scale) for scale in scales], value=scales[0], label="Scale")
                 with gr.Row():
-                    run = gr.Button("Make it worse, and compare", variant="primary", min_width=120)
+                    run = gr.Button("Compare", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=80)
             with gr.Column(scale=2, min_width=300):
-                self._message = gr.HTML(elem_id="worse_message")
-                self._progress = gr.HTML(elem_id="worse_progress")
+                self._message, self._progress = _lines()
                 with gr.Column(visible=False) as self._result:
                     self._scores = gr.HTML()
                     with gr.Row():
                         self._first = gr.Dropdown(label="First picture", min_width=140)
                         self._second = gr.Dropdown(label="Second picture", min_width=140)
                     self._viewer = _Viewer.make("worse", "The two pictures")
-                    self._errors = gr.Gallery(
-                        label=f"Where they differ from the original: {demo_work.ERROR_GAIN} times the error in luma",
-                        columns=3,
-                        height="auto",
-                        object_fit="contain",
-                        buttons=["fullscreen"],
-                        interactive=False,
-                    )
+                    self._maps = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._scores, self._first, self._second]
-        outputs += [self._viewer.slider, self._viewer.zoom, self._viewer.divider, self._errors]
+        outputs += [self._viewer.slider, self._viewer.zoom, self._viewer.divider, self._maps]
         quick = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
         work = run.click(
             self._compare,
@@ -321,9 +335,7 @@ class _WorseTab:
         stop.click(_stopper(sessions), None, self._message, cancels=work, **quick)
         self._viewer.show_on([self._first.input, self._second.input], sessions, [self._first, self._second])
 
-    def _compare(
-        self, photo: Any, quality: Any, scale: Any, request: gr.Request, progress: Any = gr.Progress()
-    ) -> dict[Any, Any]:
+    def _compare(self, photo: Any, quality: Any, scale: Any, request: gr.Request, progress: Any = _PROGRESS) -> dict[Any, Any]:
         answer: dict[Any, Any] = {self._message: ""}
         with _told(answer, self._message), self._sessions.work(request.session_hash) as session:
 
@@ -342,30 +354,33 @@ class _WorseTab:
     def _answer(self, comparison: Comparison, session: Session) -> dict[Any, Any]:
         original, compressed = comparison.original, comparison.compressed
         results = {name: picture for name, (_, picture) in comparison.results.items()}
+        maps = {f"errors of {name}": demo_work.error_map(original, picture) for name, picture in results.items()}
         scale = len(original) // len(compressed)
         enlarged = compressed.repeat(scale, axis=0).repeat(scale, axis=1)
-        session.keep("worse", {"original": original, "JPEG": enlarged, **results})
+        pictures = {"original": original, "JPEG": enlarged, **results, **maps}
+        session.keep("worse", pictures)
         first, second = BICUBIC, list(results)[1]
-        names = ["original", "JPEG", *results]
         return {
             self._result: gr.Column(visible=True),
             self._scores: _scores(comparison),
-            self._first: gr.Dropdown(names, value=first),
-            self._second: gr.Dropdown(names, value=second),
+            self._first: gr.Dropdown(list(pictures), value=first),
+            self._second: gr.Dropdown(list(pictures), value=second),
             self._viewer.slider: gr.ImageSlider(self._viewer.shown(session, first, second), slider_position=50),
             self._viewer.zoom: 0,
             self._viewer.divider: 50,
-            self._errors: self._error_maps(original, results, session.new_folder("worse")),
+            self._maps: _figures(maps, session.new_folder("worse")),
         }
 
-    def _error_maps(
-        self, original: np.ndarray, results: Mapping[str, np.ndarray], folder: pathlib.Path
-    ) -> list[tuple[str, str]]:
-        maps = []
-        for i, (name, picture) in enumerate(results.items()):
-            (folder / f"{i}.png").write_bytes(demo_work.as_png(demo_work.error_map(original, picture)))
-            maps.append((str(folder / f"{i}.png"), name))
-        return maps
+
+def _figures(pictures: Mapping[str, np.ndarray], folder: pathlib.Path) -> str:
+    """Difference maps side by side, with their names below."""
+    figures = ""
+    for i, (name, picture) in enumerate(pictures.items()):
+        (folder / f"{i}.png").write_bytes(demo_work.as_png(picture))
+        source, name = html.escape(urllib.parse.quote(f"{folder}/{i}.png")), html.escape(name)
+        figures += f'<figure><img src="gradio_api/file={source}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+    explanation = f"{demo_work.ERROR_GAIN} times the difference from the original in brightness; black is none."
+    return f'<div class="maps">{figures}</div><p>{explanation}</p>'
 
 
 def _stopper(sessions: Sessions) -> Callable[..., str]:
@@ -391,7 +406,4 @@ def _scores(comparison: Comparison) -> str:
         f"and saved as JPEG of quality {quality}"
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "PSNR (dB)", "SSIM", "seconds"))
-    return (
-        f'<table class="facts"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-        f'<tbody class="figures">{rows}</tbody></table>'
-    )
+    return f'<table class="facts"><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -23,7 +23,7 @@ from jpegsr.photos import Photo
 COMPARED_SIDE = 768
 ERROR_GAIN = 8
 # Pixels of the screen that a detail is shown on, and of the largest picture that is sent to a page as a whole.
-_DETAIL_WIDTH, _DETAIL_HEIGHT = 640, 480
+_DETAIL_WIDTH, _DETAIL_HEIGHT = 800, 600
 _MOST_SENT_PIXELS = 2_000_000
 
 
@@ -56,6 +56,10 @@ class Models:
         if name not in self.names:
             raise UserError(f"no model {name!r} here: choose one of {', '.join(self.names)}")
         return self._scales[name]
+
+    def default_scale(self, name: str) -> int:
+        """2, or the largest that a model offers instead."""
+        return 2 if 2 in self.scales(name) else self.scales(name)[-1]
 
     def with_scale(self, scale: int) -> list[str]:
         """The models that enlarge so many times."""
@@ -112,7 +116,9 @@ class Enhanced:
 def look(path: pathlib.Path, name: str, max_pixels: int) -> dict[str, str]:
     """What `jpegsr info` tells of a photo, which messages call `name`; errors as in `photos.read`."""
     photos.read(path, max_pixels, name)  # what cannot be enhanced is refused here, in the same words
-    return inspection.describe(inspection.inspect(path, name))
+    facts = inspection.describe(inspection.inspect(path, name))
+    quality = {"JPEG quality": facts.pop("quality")} if "quality" in facts else {}
+    return quality | facts
 
 
 def enhance(
@@ -127,7 +133,7 @@ def enhance(
       models: to choose from.
       folder: where the file is written.
       max_pixels: of the photo and of the result.
-      progress: as in `Enhancer.enhance`.
+      progress: as in `Enhancer.enhance`; first with no tile done.
 
     Raises:
       UserError: the photo cannot be read, is too large, or the wish cannot be fulfilled.
@@ -143,7 +149,9 @@ def enhance(
         target = folder / f"{pathlib.Path(name).stem[:100]}_x{wish.scale}{photos.FORMATS[wish.kind][0]}"
         photos.check_size(target, height, width)
         in_network = time.perf_counter()
-        result = files.Enhancers(settings).enhance(photo, name, progress)
+        enhancers = files.Enhancers(settings)
+        progress(0, enhancers.get(wish.scale).num_tiles(*photo.pixels.shape[:2]))
+        result = enhancers.enhance(photo, name, progress)
         in_network = time.perf_counter() - in_network
         photos.write(target, result, photo, settings.encoder)
     seconds = time.perf_counter() - started

@@ -98,7 +98,9 @@ def compare(
       methods: name -> what to score.
       original: uint8 `[H, W, 3]`.
       compressed: what was made of it, uint8 `[H / scale, W / scale, 3]`; the scale follows from the sizes.
-      quality: JPEG quality that it was compressed with, for the record, as are `dataset` and `name`.
+      quality: JPEG quality that it was compressed with, for the record.
+      dataset: likewise.
+      name: of the picture, likewise.
       warm_up: run each method once before it is timed, as compiling is not part of the time.
     """
     scale = len(original) // len(compressed)

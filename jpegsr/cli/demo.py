@@ -1,6 +1,7 @@
 """`jpegsr demo`: what `enhance` does, on a page in the browser."""
 
 import argparse
+import contextlib
 import importlib.util
 import signal
 import threading
@@ -9,8 +10,8 @@ from absl import flags
 
 from jpegsr.errors import UserError
 
-DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result; or make a clean photo
-worse and see what each model gets back.
+DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean photo
+worse there, and see what each model gets back.
 
 The page works without network and is for this machine alone unless --host says otherwise. Photos are deleted when their page
 is closed, and all of them when the server ends (Ctrl-C)."""
@@ -52,20 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
     from jpegsr import demo, demo_work
     from jpegsr.cli.main import load_tensorflow
 
-    options = demo.Options(
-        FLAGS.host, FLAGS.port, FLAGS.max_pixels, FLAGS.max_megabytes, FLAGS.max_waiting, FLAGS.open_browser
-    )
+    options = demo.Options(FLAGS.host, FLAGS.port, FLAGS.max_pixels, FLAGS.max_megabytes, FLAGS.max_waiting, FLAGS.open_browser)
     models = demo_work.Models(FLAGS.models or demo_work.shipped_models(), FLAGS.runtime, FLAGS.device)
     if "tensorflow" in models.runtime_names():
         load_tensorflow()
     first = models.names[0]
-    models.network(first, models.scales(first)[-1])  # what is broken shows here, and the first photo need not wait
+    models.network(first, models.default_scale(first))  # what is broken shows here, and the first photo need not wait
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with demo.served(models, options) as url:
         print(f"jpegsr demo at {url} (Ctrl-C ends it)", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             stop.wait()
-        except KeyboardInterrupt:
-            pass
     return 0
