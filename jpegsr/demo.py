@@ -88,7 +88,7 @@ def _launch(blocks: Any, options: Options, port: int) -> str:
 
     from jpegsr import demo_page
 
-    max_bytes = options.max_megabytes * 1_000_000
+    max_bytes = options.max_megabytes << 20
     _, url, _ = blocks.launch(
         server_name=options.host,
         server_port=port,

@@ -38,13 +38,15 @@ CSS = """
 .line:has(.prose:empty):has(> .hide) { display: none; }
 .progress { min-height: 80px; }
 .message { border-left: 4px solid var(--color-accent); padding: 6px 12px; overflow-wrap: anywhere; }
-.prose .facts { width: 100%; border-collapse: collapse; }
+.prose .facts { width: 100%; border: 0; border-collapse: collapse; }
 .prose .facts caption { text-align: left; font-weight: 600; padding: 4px 0; overflow-wrap: anywhere; }
+.prose .facts tr { border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .prose .facts :is(th, td) {
-  border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 3px 12px 3px 0;
-  text-align: left; vertical-align: top; font-weight: 400; color: var(--body-text-color); overflow-wrap: anywhere;
+  border: 0; padding: 3px 12px 3px 0; text-align: left; vertical-align: top; font-weight: 400; color: var(--body-text-color);
 }
-.prose .facts th[scope="row"] { width: 9em; }
+.prose .facts th { white-space: nowrap; }
+.prose .facts td { overflow-wrap: anywhere; }
+.prose .facts.scores td { overflow-wrap: normal; }
 .prose .facts thead th { font-weight: 600; }
 .comparison { max-width: 802px !important; }
 .maps { display: flex; flex-wrap: wrap; gap: 12px; }
@@ -234,8 +236,10 @@ class _EnhanceTab:
                     self._viewer = _Viewer.make("enhance", "Before (bicubic) and after")
                     self._download = gr.DownloadButton("Download the result", variant="primary")
                 with gr.Row():
-                    self._outcome = gr.HTML(min_width=280)
-                    self._facts = gr.HTML(min_width=280)
+                    with gr.Column(min_width=260):
+                        self._outcome = gr.HTML()
+                    with gr.Column(min_width=260):
+                        self._facts = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._viewer.slider, self._viewer.zoom, self._viewer.divider]
         outputs += [self._download, self._outcome, self._facts]
         quick = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -406,4 +410,6 @@ def _scores(comparison: Comparison) -> str:
         f"and saved as JPEG of quality {quality}"
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "PSNR (dB)", "SSIM", "seconds"))
-    return f'<table class="facts"><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return (
+        f'<table class="facts scores"><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    )

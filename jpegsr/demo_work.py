@@ -115,7 +115,7 @@ class Enhanced:
 
 def look(path: pathlib.Path, name: str, max_pixels: int) -> dict[str, str]:
     """What `jpegsr info` tells of a photo, which messages call `name`; errors as in `photos.read`."""
-    photos.read(path, max_pixels, name)  # what cannot be enhanced is refused here, in the same words
+    photos.read(path.read_bytes(), max_pixels, name)  # what cannot be enhanced is refused here, in the same words
     facts = inspection.describe(inspection.inspect(path, name))
     quality = {"JPEG quality": facts.pop("quality")} if "quality" in facts else {}
     return quality | facts
@@ -142,7 +142,7 @@ def enhance(
     network = models.network(wish.model, wish.scale)
     settings = files.Settings(network, wish.scale, strength=wish.strength, max_pixels=max_pixels)
     with _warnings_of_this_thread() as notes:
-        photo = photos.read(path, max_pixels, name)
+        photo = photos.read(path.read_bytes(), max_pixels, name)
         _, height, width = settings.plan(*photo.pixels.shape[:2])
         if height * width > max_pixels:
             raise UserError(f"the result would have {width}x{height} pixels, above --max_pixels={max_pixels}: lower the scale")
@@ -187,7 +187,7 @@ def make_worse(
         raise UserError(f"quality {quality} is not within 1-100")
     if scale == 1 or not models.with_scale(scale):
         raise UserError(f"no model here enlarges {scale} times")
-    picture = _rgb(photos.read(path, max_pixels, name))
+    picture = _rgb(photos.read(path.read_bytes(), max_pixels, name))
     top, left = (max(side - COMPARED_SIDE, 0) // 2 for side in picture.shape[:2])
     picture = picture[top : top + COMPARED_SIDE, left : left + COMPARED_SIDE]
     if min(picture.shape[:2]) < (least := evaluation.smallest_side(scale)):

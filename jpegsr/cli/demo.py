@@ -10,8 +10,8 @@ from absl import flags
 
 from jpegsr.errors import UserError
 
-DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean photo
-worse there, and see what each model gets back.
+DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean
+photo worse there, and see what each model gets back.
 
 The page works without network and is for this machine alone unless --host says otherwise. Photos are deleted when their page
 is closed, and all of them when the server ends (Ctrl-C)."""
