@@ -24,6 +24,9 @@ from jpegsr.evaluation import BICUBIC, Comparison
 
 _logger = logging.getLogger(__name__)
 _ZOOMS = [("whole picture", 0), ("1:1", 1), ("2:1", 2), ("4:1", 4), ("8:1", 8)]
+_MOVE_DIVIDER = "(position) => ({ slider_position: position, __type__: 'update' })"
+# Its borders, on both sides together.
+_SLIDER_FRAME = 2
 # No more than this many photos are decoded, enhanced or encoded at a time, over all pages.
 _NUM_AT_WORK = 2
 _INTRODUCTION = """# jpegsr
@@ -48,7 +51,6 @@ CSS = """
 .prose .facts td { overflow-wrap: anywhere; }
 .prose .facts.scores td { overflow-wrap: normal; }
 .prose .facts thead th { font-weight: 600; }
-.comparison { max-width: 802px !important; }
 .maps { display: flex; flex-wrap: wrap; gap: 12px; }
 .maps figure { flex: 1 1 260px; max-width: 802px; margin: 0; }
 .maps img { width: 100%; margin: 0 !important; }
@@ -173,14 +175,14 @@ class _Viewer:
     @classmethod
     def make(cls, tab: str, label: str) -> "_Viewer":
         slider = gr.ImageSlider(
-            label=label, interactive=False, max_height=610, buttons=["fullscreen"], elem_classes="comparison", format="png"
+            label=label, interactive=False, max_height=580, buttons=["fullscreen"], elem_classes="comparison", format="png"
         )
         divider = gr.Slider(0, 100, 50, step=1, label="Divider (% from the left)")
         zoom = gr.Radio(_ZOOMS, value=0, label="Zoom: screen pixels per pixel")
         with gr.Row(visible=False) as place:
             across = gr.Slider(0, 100, 50, step=1, label="Across (%)", min_width=140)
             down = gr.Slider(0, 100, 50, step=1, label="Down (%)", min_width=140)
-        divider.input(None, divider, slider, js="(position) => ({ slider_position: position, __type__: 'update' })")
+        divider.input(None, divider, slider, js=_MOVE_DIVIDER, trigger_mode="multiple")
         zoom.change(lambda zoom: gr.Row(visible=bool(zoom)), zoom, place, queue=False, show_progress="hidden")
         return cls(tab, slider, zoom, across, down, divider)
 
@@ -203,15 +205,16 @@ class _Viewer:
         )
 
     def shown(
-        self, session: Session, first: str, second: str, zoom: int = 0, across: float = 50, down: float = 50
-    ) -> tuple[str, str] | None:
-        """Files of what is to be seen of two pictures; None if they are no longer there."""
+        self, session: Session, first: str, second: str, zoom: int = 0, across: float = 50, down: float = 50, **properties: Any
+    ) -> gr.ImageSlider:
+        """The slider with what is to be seen of two pictures, or with nothing if they are no longer there."""
         pictures = session.pictures.get(self.tab, {})
         if zoom not in dict(_ZOOMS).values() or first not in pictures or second not in pictures:
-            return None
+            return gr.ImageSlider(None)
         details = [demo_work.detail(pictures[name], zoom, across / 100, down / 100) for name in (first, second)]
-        first_path, second_path = (session.write_detail(demo_work.as_png(detail)) for detail in details)
-        return first_path, second_path
+        paths = [session.write_detail(demo_work.as_png(detail)) for detail in details]
+        width = details[0].shape[1] if zoom else demo_work.DETAIL_WIDTH
+        return gr.ImageSlider((paths[0], paths[1]), width=width + _SLIDER_FRAME, **properties)
 
 
 class _EnhanceTab:
@@ -260,8 +263,8 @@ class _EnhanceTab:
 
     def _scales(self, model: str) -> dict[str, Any]:
         scales = self._models.scales(model)
-        choices = [(f"{scale}x" if scale > 1 else "1x (artifacts only)", scale) for scale in scales]
-        return {"choices": choices, "value": self._models.default_scale(model), "label": "Scale"}
+        choices = [(f"{scale}x", scale) for scale in scales]
+        return {"choices": choices, "value": self._models.default_scale(model), "label": "Scale (1x: artifact removal alone)"}
 
     def _look(self, photo: Any, request: gr.Request) -> dict[Any, Any]:
         answer = {self._message: "", self._facts: "", self._outcome: "", self._result: gr.Column(visible=False)}
@@ -291,7 +294,7 @@ class _EnhanceTab:
             notes = {"note" if i == 0 else f"note {i + 1}": note for i, note in enumerate(result.notes)}
             answer |= {
                 self._result: gr.Column(visible=True),
-                self._viewer.slider: gr.ImageSlider(self._viewer.shown(session, "before", "after"), slider_position=50),
+                self._viewer.slider: self._viewer.shown(session, "before", "after", slider_position=50),
                 self._viewer.zoom: 0,
                 self._viewer.divider: 50,
                 self._download: gr.DownloadButton(f"Download {result.path.name}", value=str(result.path)),
@@ -369,7 +372,7 @@ class _WorseTab:
             self._scores: _scores(comparison),
             self._first: gr.Dropdown(list(pictures), value=first),
             self._second: gr.Dropdown(list(pictures), value=second),
-            self._viewer.slider: gr.ImageSlider(self._viewer.shown(session, first, second), slider_position=50),
+            self._viewer.slider: self._viewer.shown(session, first, second, slider_position=50),
             self._viewer.zoom: 0,
             self._viewer.divider: 50,
             self._maps: _figures(maps, session.new_folder("worse")),
@@ -410,6 +413,5 @@ def _scores(comparison: Comparison) -> str:
         f"and saved as JPEG of quality {quality}"
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "PSNR (dB)", "SSIM", "seconds"))
-    return (
-        f'<table class="facts scores"><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    )
+    head = f"<caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+    return f'<table class="facts scores">{head}<tbody>{rows}</tbody></table>'

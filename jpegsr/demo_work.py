@@ -23,7 +23,7 @@ from jpegsr.photos import Photo
 COMPARED_SIDE = 768
 ERROR_GAIN = 8
 # Pixels of the screen that a detail is shown on, and of the largest picture that is sent to a page as a whole.
-_DETAIL_WIDTH, _DETAIL_HEIGHT = 800, 600
+DETAIL_WIDTH, DETAIL_HEIGHT = 768, 576
 _MOST_SENT_PIXELS = 2_000_000
 
 
@@ -118,7 +118,8 @@ def look(path: pathlib.Path, name: str, max_pixels: int) -> dict[str, str]:
     photos.read(path.read_bytes(), max_pixels, name)  # what cannot be enhanced is refused here, in the same words
     facts = inspection.describe(inspection.inspect(path, name))
     quality = {"JPEG quality": facts.pop("quality")} if "quality" in facts else {}
-    return quality | facts
+    note = {"note": "browsers do not show TIFF; the result will be seen"} if facts["format"] == "TIFF" else {}
+    return quality | facts | note
 
 
 def enhance(
@@ -227,7 +228,7 @@ def detail(picture: np.ndarray, zoom: int, across: float, down: float) -> np.nda
         factor = min((_MOST_SENT_PIXELS / (height * width)) ** 0.5, 1.0)
         small = [max(round(side * factor), 1) for side in (width, height)]
         return vips.resize(picture, *small) if factor < 1 else picture
-    rows, columns = min(_DETAIL_HEIGHT // zoom, height), min(_DETAIL_WIDTH // zoom, width)
+    rows, columns = min(DETAIL_HEIGHT // zoom, height), min(DETAIL_WIDTH // zoom, width)
     top = min(max(round(down * height - rows / 2), 0), height - rows)
     left = min(max(round(across * width - columns / 2), 0), width - columns)
     part = picture[top : top + rows, left : left + columns]
