@@ -283,10 +283,9 @@ def test_main_flow_by_keyboard(new_page, photo_file, tmp_path):
                 return
         raise AssertionError(f"Tab does not lead to {name}")
 
+    page.on("filechooser", lambda chooser: chooser.set_files(photo_file))
     tab_to("Drop Image Here")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photo_file)
+    page.keyboard.press("Enter")
     page.locator(".facts").wait_for()
     tab_to("Paste from clipboard")
     tab_to("Enhance")
