@@ -405,13 +405,13 @@ def _scores(comparison: Comparison) -> str:
     rows = ""
     for name, (score, _) in comparison.results.items():
         gain = "" if name == BICUBIC else f" ({score.psnr_y - bicubic:+.2f})"
-        figures = (f"{score.psnr_y:.2f}{gain}", f"{score.ssim_y:.4f}", f"{score.seconds:.2f}")
+        figures = (f"{score.psnr_y:.2f}{gain}", f"{score.ssim_y:.4f}", f"{score.psnr_rgb:.2f}")
         rows += f'<tr><th scope="row">{html.escape(name)}</th>' + "".join(f"<td>{figure}</td>" for figure in figures) + "</tr>"
     quality = comparison.results[BICUBIC][0].quality
     caption = (
         f"{original.shape[1]}x{original.shape[0]} pixels, reduced to {compressed.shape[1]}x{compressed.shape[0]} "
         f"and saved as JPEG of quality {quality}"
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "PSNR (dB)", "SSIM", "seconds"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("method", "PSNR-Y (dB)", "SSIM-Y", "PSNR-RGB"))
     head = f"<caption>{caption}</caption><thead><tr>{head}</tr></thead>"
     return f'<table class="facts scores">{head}<tbody>{rows}</tbody></table>'
