@@ -6,7 +6,6 @@ What the page looks like is in `demo_page`, what is done with photos in `demo_wo
 import contextlib
 import dataclasses
 import os
-import pathlib
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -66,20 +65,22 @@ def served(models: Models, options: Options = Options()) -> Iterator[str]:
         # Gradio looks at its own page when it starts, not through a proxy.
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), *_LOOPBACK]))
-        blocks = _build(models, options, folder)
+        sessions = demo_files.Sessions(folder)
+        blocks = _build(models, options, sessions)
         try:
             yield _launch(blocks, options, port)
         finally:
+            sessions.end_all()
             blocks.close(verbose=False)
 
 
-def _build(models: Models, options: Options, folder: pathlib.Path) -> Any:
+def _build(models: Models, options: Options, sessions: demo_files.Sessions) -> Any:
     import gradio as gr
 
     from jpegsr import demo_page
 
     gr.set_static_paths([demo_files.samples_folder()])
-    blocks = demo_page.build(models, demo_files.Sessions(folder), options.max_pixels)
+    blocks = demo_page.build(models, sessions, options.max_pixels)
     return blocks.queue(max_size=options.max_waiting)
 
 
@@ -90,7 +91,7 @@ def _launch(blocks: Any, options: Options, port: int) -> str:
 
     max_bytes = options.max_megabytes << 20
     _, url, _ = blocks.launch(
-        server_name=options.host,
+        server_name=f"[{options.host}]" if ":" in options.host else options.host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,

@@ -31,7 +31,8 @@ _NUM_KEPT_DETAILS = 4
 def samples_folder() -> pathlib.Path:
     """Where the sample photos lie: in an installed package within it, in a clone beside it."""
     package = pathlib.Path(__file__).parent
-    return next((folder for folder in (package / "samples", package.parent / "samples") if folder.is_dir()), package)
+    within, beside = package / "samples", package.parent / "samples"
+    return beside if beside.is_dir() and not within.is_dir() else within
 
 
 @contextlib.contextmanager
@@ -57,12 +58,14 @@ class Session:
       uploads: files that were uploaded to it, which other sessions may share.
       stop: set to call off what is under way.
       pictures: tab -> name -> what can be looked at there, uint8 `[H, W, 3]`, mapped from disk.
+      last_used: when anything was asked for.
     """
 
     folder: pathlib.Path
     uploads: set[pathlib.Path] = dataclasses.field(default_factory=set)
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     pictures: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    last_used: float = dataclasses.field(default_factory=time.time)
     _details: collections.deque[pathlib.Path] = dataclasses.field(default_factory=collections.deque)
 
     def new_folder(self, tab: str) -> pathlib.Path:
@@ -110,22 +113,32 @@ class Sessions:
         """The session that a browser calls by this key; a new one if there is none, or no longer."""
         with self._lock:
             if (session := self._sessions.get(key or "")) is None:
+                self._remove_old()
                 session = self._sessions[key or ""] = Session(self._folder / secrets.token_hex(16))
-                self._remove_old_files()
+            session.last_used = time.time()
             return session
 
     def end(self, key: str | None) -> None:
         """Call off what a session is at, and delete its files but for uploads that others have as well."""
         with self._lock:
-            session = self._sessions.pop(key or "", None)
-            if session is None:
-                return
-            session.stop.set()
-            shared = set().union(*(other.uploads for other in self._sessions.values()))
-            for path in session.uploads - shared:
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # another file may lie there
-                    path.parent.rmdir()
+            self._end(key or "")
+
+    def end_all(self) -> None:
+        """Do so with all of them."""
+        with self._lock:
+            for key in list(self._sessions):
+                self._end(key)
+
+    def _end(self, key: str) -> None:
+        session = self._sessions.pop(key, None)
+        if session is None:
+            return
+        session.stop.set()
+        shared = set().union(*(other.uploads for other in self._sessions.values()))
+        for path in session.uploads - shared:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another file may lie there
+                path.parent.rmdir()
         shutil.rmtree(session.folder, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -141,12 +154,17 @@ class Sessions:
             if not is_open:
                 shutil.rmtree(session.folder, ignore_errors=True)
 
-    def _remove_old_files(self) -> None:
-        """Also those of uploads that broke off, or that no page asked anything for."""
+    def _remove_old(self) -> None:
+        """End sessions that nobody closed, and delete uploads that broke off or that no page asked anything for."""
         latest = time.time() - _KEPT_SECONDS
+        for key in [key for key, session in self._sessions.items() if session.last_used < latest]:
+            self._end(key)
+        in_use = {path for session in self._sessions.values() for path in session.uploads}
+        folders = {session.folder for session in self._sessions.values()}
         for path in self._folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
-                if path.is_file() and path.stat().st_mtime < latest:
+                is_kept = path in in_use or not folders.isdisjoint(path.parents)
+                if not is_kept and path.is_file() and path.stat().st_mtime < latest:
                     path.unlink()
 
 

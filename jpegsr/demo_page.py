@@ -5,7 +5,6 @@ what a browser sent, except that Gradio has made sure that files are uploaded on
 """
 
 import contextlib
-import dataclasses
 import html
 import logging
 import pathlib
@@ -18,15 +17,12 @@ import numpy as np
 
 from jpegsr import demo_files, demo_work, files
 from jpegsr.demo_files import Session, Sessions
+from jpegsr.demo_viewer import Viewer
 from jpegsr.demo_work import Models, Wish
 from jpegsr.errors import UserError
 from jpegsr.evaluation import BICUBIC, Comparison
 
 _logger = logging.getLogger(__name__)
-_ZOOMS = [("whole picture", 0), ("1:1", 1), ("2:1", 2), ("4:1", 4), ("8:1", 8)]
-_MOVE_DIVIDER = "(position) => ({ slider_position: position, __type__: 'update' })"
-# Its borders, on both sides together.
-_SLIDER_FRAME = 2
 # No more than this many photos are decoded, enhanced or encoded at a time, over all pages.
 _NUM_AT_WORK = 2
 _INTRODUCTION = """# jpegsr
@@ -112,7 +108,8 @@ def _photo_input(label: str, samples: list[str]) -> gr.Image:
 
     photo.async_move_resource_to_block_cache = move_files_alone
     folder = demo_files.samples_folder()
-    gr.Examples([[str(folder / name)] for name in samples if (folder / name).is_file()], photo, label="Sample photos")
+    if found := [[str(folder / name)] for name in samples if (folder / name).is_file()]:
+        gr.Examples(found, photo, label="Sample photos")
     return photo
 
 
@@ -156,67 +153,6 @@ def _facts(caption: str, facts: Mapping[str, str]) -> str:
     return f'<table class="facts"><caption>{html.escape(caption)}</caption>{rows}</table>'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Viewer:
-    """Two pictures on top of each other, a divider that shows the one or the other, and a look at their pixels.
-
-    Attributes:
-      tab: whose pictures of the session are shown.
-      slider, zoom, across, down, divider: its controls.
-    """
-
-    tab: str
-    slider: gr.ImageSlider
-    zoom: gr.Radio
-    across: gr.Slider
-    down: gr.Slider
-    divider: gr.Slider
-
-    @classmethod
-    def make(cls, tab: str, label: str) -> "_Viewer":
-        slider = gr.ImageSlider(
-            label=label, interactive=False, max_height=580, buttons=["fullscreen"], elem_classes="comparison", format="png"
-        )
-        divider = gr.Slider(0, 100, 50, step=1, label="Divider (% from the left)")
-        zoom = gr.Radio(_ZOOMS, value=0, label="Zoom: screen pixels per pixel")
-        with gr.Row(visible=False) as place:
-            across = gr.Slider(0, 100, 50, step=1, label="Across (%)", min_width=140)
-            down = gr.Slider(0, 100, 50, step=1, label="Down (%)", min_width=140)
-        divider.input(None, divider, slider, js=_MOVE_DIVIDER, trigger_mode="multiple")
-        zoom.change(lambda zoom: gr.Row(visible=bool(zoom)), zoom, place, queue=False, show_progress="hidden")
-        return cls(tab, slider, zoom, across, down, divider)
-
-    def show_on(self, events: list[Any], sessions: Sessions, names: list[Any]) -> None:
-        """Show what the controls, and `names` of the first and second picture, stand for, whenever one of them is moved."""
-
-        def show(first: str, second: str, zoom: int, across: float, down: float, request: gr.Request) -> Any:
-            return self.shown(sessions.get(request.session_hash), first, second, zoom, across, down)
-
-        gr.on(
-            [self.zoom.input, self.across.input, self.down.input, *events],
-            show,
-            [*names, self.zoom, self.across, self.down],
-            self.slider,
-            preprocess=False,
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
-
-    def shown(
-        self, session: Session, first: str, second: str, zoom: int = 0, across: float = 50, down: float = 50, **properties: Any
-    ) -> gr.ImageSlider:
-        """The slider with what is to be seen of two pictures, or with nothing if they are no longer there."""
-        pictures = session.pictures.get(self.tab, {})
-        if zoom not in dict(_ZOOMS).values() or first not in pictures or second not in pictures:
-            return gr.ImageSlider(None)
-        details = [demo_work.detail(pictures[name], zoom, across / 100, down / 100) for name in (first, second)]
-        paths = [session.write_detail(demo_work.as_png(detail)) for detail in details]
-        width = details[0].shape[1] if zoom else demo_work.DETAIL_WIDTH
-        return gr.ImageSlider((paths[0], paths[1]), width=width + _SLIDER_FRAME, **properties)
-
-
 class _EnhanceTab:
     """The tab "Enhance"; its methods answer events."""
 
@@ -236,7 +172,7 @@ class _EnhanceTab:
             with gr.Column(scale=2, min_width=300):
                 self._message, self._progress = _lines()
                 with gr.Column(visible=False) as self._result:
-                    self._viewer = _Viewer.make("enhance", "Before (bicubic) and after")
+                    self._viewer = Viewer.make("enhance", "Before (bicubic) and after")
                     self._download = gr.DownloadButton("Download the result", variant="primary")
                 with gr.Row():
                     with gr.Column(min_width=260):
@@ -324,7 +260,7 @@ class _WorseTab:
                     with gr.Row():
                         self._first = gr.Dropdown(label="First picture", min_width=140)
                         self._second = gr.Dropdown(label="Second picture", min_width=140)
-                    self._viewer = _Viewer.make("worse", "The two pictures")
+                    self._viewer = Viewer.make("worse", "The two pictures")
                     self._maps = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._scores, self._first, self._second]
         outputs += [self._viewer.slider, self._viewer.zoom, self._viewer.divider, self._maps]

@@ -490,11 +490,21 @@ def test_sessions_forget_and_stop(tmp_path):
         (session.new_folder("enhance") / "result.png").write_bytes(b"2")
     assert not session.folder.exists()
     assert sessions.get("a") is not session
-    old = tmp_path / "old.png"
-    old.write_bytes(b"3")
-    os.utime(old, (0, 0))
-    sessions.get("b")
-    assert not old.exists()
+    uploads = [tmp_path / name for name in ("nobody's.png", "forgotten.png", "in use.png")]
+    for path in uploads:
+        path.write_bytes(b"3")
+        os.utime(path, (0, 0))
+    forgotten, in_use = sessions.get("forgotten"), sessions.get("in use")
+    for path, session in zip(uploads[1:], (forgotten, in_use), strict=True):
+        path.touch()
+        session.uploads.add(path)
+    forgotten.last_used = 0
+    os.utime(uploads[2], (0, 0))
+    sessions.get("new")
+    assert [path.exists() for path in uploads] == [False, False, True]
+    assert forgotten.stop.is_set()
+    sessions.end_all()
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_folders_of_killed_servers_are_removed(tmp_path, monkeypatch):
