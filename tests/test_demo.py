@@ -62,15 +62,24 @@ def requested() -> list[str]:
     return []
 
 
+@pytest.fixture(scope="module")
+def profile(browser):
+    """Of one person, whose browser keeps what pages are made of."""
+    with contextlib.closing(browser.new_context(accept_downloads=True)) as profile:
+        yield profile
+
+
 @pytest.fixture
-def new_page(browser, server, requested):
-    """A function that opens the page as another person, and waits until it can be used."""
+def new_page(browser, profile, server, requested):
+    """A function that opens the page, on request as another person, and waits until it can be used."""
     with contextlib.ExitStack() as stack:
 
-        def new():
-            context = stack.enter_context(contextlib.closing(browser.new_context(accept_downloads=True)))
-            context.set_default_timeout(PATIENCE)
-            page = context.new_page()
+        def new(is_somebody_else: bool = False):
+            context = profile
+            if is_somebody_else:
+                context = stack.enter_context(contextlib.closing(browser.new_context(accept_downloads=True)))
+            page = stack.enter_context(contextlib.closing(context.new_page()))
+            page.set_default_timeout(PATIENCE)
             page.on("request", lambda request: requested.append(request.url))
             page.on("websocket", lambda socket: requested.append(socket.url))
             page.goto(server[1])
@@ -259,7 +268,7 @@ def test_odd_photos(kind, tmp_path):
 def test_two_people_at_once_get_their_own_results(new_page, photo_file, tmp_path):
     other_file = tmp_path / photo_file.name  # of the same name
     Image.open(photo_file).rotate(90, expand=True).save(other_file, quality=20)
-    pages = {photo_file: new_page(), other_file: new_page()}
+    pages = {photo_file: new_page(), other_file: new_page(is_somebody_else=True)}
     for path, page in pages.items():
         upload(page, path)
     for page in pages.values():
