@@ -41,7 +41,8 @@ class Viewer:
             across = gr.Slider(0, 100, 50, step=1, label="Across (%)", min_width=140)
             down = gr.Slider(0, 100, 50, step=1, label="Down (%)", min_width=140)
         divider.input(None, divider, slider, js=_MOVE_DIVIDER, trigger_mode="multiple")
-        zoom.change(lambda zoom: gr.Row(visible=bool(zoom)), zoom, place, queue=False, show_progress="hidden")
+        quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        zoom.change(lambda zoom: gr.Row(visible=bool(zoom)), zoom, place, **quiet)
         return cls(tab, slider, zoom, across, down, divider)
 
     def show_on(self, events: list[Any], sessions: Sessions, names: list[Any]) -> None:
