@@ -2,8 +2,10 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "jpegsr" / "__init__.py").read_text(encoding="utf-8"))[1]
@@ -13,6 +15,16 @@ FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
 QUANTIZE = [*FAST, "nncf>=2.17"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17,<2"]
 WEB = ["gradio>=6,<7"]
+
+
+class BuildWithSamples(build_py):
+    """The package with the sample photos in it, which in a clone lie beside it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / "samples", pathlib.Path(self.build_lib, "jpegsr", "samples"), dirs_exist_ok=True)
+
 
 setup(
     name="jpegsr",
@@ -64,6 +76,7 @@ setup(
         "dev": ["pre-commit>=4.0"],
         "jax": ["jax>=0.6"],
     },
+    cmdclass={"build_py": BuildWithSamples},
     entry_points={"console_scripts": ["jpegsr = jpegsr.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

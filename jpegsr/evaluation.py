@@ -73,25 +73,53 @@ def evaluate(
       scale: 2, 3 or 4.
       qualities: JPEG qualities 1-100, or 0 for uncompressed.
     """
-    all_methods = {BICUBIC: lambda picture: degradation.upscale_bicubic(picture, scale), **methods}
     files = [(dataset, *file) for dataset, folder in datasets.items() for file in list_test_pictures(folder, scale)]
     is_warm = False
     for dataset, name, path in files:
         original = degradation.crop_to_multiple(images.read_rgb(path), scale)
         reduced = degradation.downscale(original, scale)
         for quality in qualities:
-            compressed = degradation.jpeg(reduced, quality)
-            results = {}
-            for method_name, method in all_methods.items():
-                if not is_warm:
-                    method(compressed)  # compiling is not part of the time
-                started = time.perf_counter()
-                picture = method(compressed)
-                seconds = time.perf_counter() - started
-                scores = score_picture(original, picture, scale)
-                results[method_name] = (Score(dataset, name, scale, quality, method_name, *scores, seconds), picture)
+            yield compare(methods, original, degradation.jpeg(reduced, quality), quality, dataset, name, not is_warm)
             is_warm = True
-            yield Comparison(original, compressed, results)
+
+
+def compare(
+    methods: Mapping[str, Method],
+    original: np.ndarray,
+    compressed: np.ndarray,
+    quality: int,
+    dataset: str,
+    name: str,
+    warm_up: bool = False,
+) -> Comparison:
+    """Score all methods, and bicubic first, on one picture.
+
+    Args:
+      methods: name -> what to score.
+      original: uint8 `[H, W, 3]`.
+      compressed: what was made of it, uint8 `[H / scale, W / scale, 3]`; the scale follows from the sizes.
+      quality: JPEG quality that it was compressed with, for the record.
+      dataset: likewise.
+      name: of the picture, likewise.
+      warm_up: run each method once before it is timed, as compiling is not part of the time.
+    """
+    scale = len(original) // len(compressed)
+    all_methods = {BICUBIC: lambda picture: degradation.upscale_bicubic(picture, scale), **methods}
+    results = {}
+    for method_name, method in all_methods.items():
+        if warm_up:
+            method(compressed)
+        started = time.perf_counter()
+        picture = method(compressed)
+        seconds = time.perf_counter() - started
+        scores = score_picture(original, picture, scale)
+        results[method_name] = (Score(dataset, name, scale, quality, method_name, *scores, seconds), picture)
+    return Comparison(original, compressed, results)
+
+
+def smallest_side(scale: int) -> int:
+    """Of a picture that can be scored, in pixels."""
+    return _SMALLEST_PICTURE + 3 * scale
 
 
 def list_test_pictures(folder: str | os.PathLike[str], scale: int) -> list[tuple[str, pathlib.Path]]:
@@ -104,7 +132,7 @@ def list_test_pictures(folder: str | os.PathLike[str], scale: int) -> list[tuple
     if not paths:
         raise UserError(f"no picture in {os.fspath(folder)!r}: looked for {', '.join(images.SUFFIXES)} files")
     for path in paths:
-        if min(images.read_size(path)) < (least := _SMALLEST_PICTURE + 3 * scale):
+        if min(images.read_size(path)) < (least := smallest_side(scale)):
             raise UserError(f"{str(path)!r} is too small to be scored: below {least} pixels on a side")
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     if len(set(names)) < len(names):

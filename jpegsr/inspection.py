@@ -27,6 +27,16 @@ _SUBSAMPLINGS: dict[tuple[float, float], str] = {
     (4, 1): "4:1:1",
     (4, 2): "4:1:0",
 }
+_MODE_NAMES = {
+    "1": "black and white",
+    "L": "gray",
+    "LA": "gray with alpha",
+    "P": "palette",
+    "PA": "palette with alpha",
+    "RGBA": "RGB with alpha",
+    "I": "gray",
+    "F": "gray, floating point",
+}
 _ORIENTATION, _BITS_PER_SAMPLE, _EXIF_DIRECTORY = 0x0112, 258, 0x8769
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
 _CROP_SIDE = 1024  # of what is searched for traces: enough of them, in a fraction of a second
@@ -86,7 +96,7 @@ class PhotoReport:
     earlier_jpeg: EarlierJpeg | None
 
 
-def inspect(path: str | os.PathLike[str]) -> PhotoReport:
+def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoReport:
     """Look at a photo file; of several pages or frames, at the first.
 
     The whole file is decoded, so that damage is noticed. Traces of an earlier compression are searched for in the middle of
@@ -94,11 +104,12 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
 
     Args:
       path: of a JPEG, PNG, WebP, TIFF, GIF or BMP.
+      name: what messages call it, if not by its path.
 
     Raises:
       UserError: it cannot be read, is none of these, is damaged, or has absurdly many pixels.
     """
-    name = os.fspath(path)
+    name = name or os.fspath(path)
     content = images.read_bytes(path)
     with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         if image.format in ("JPEG", "MPO"):
@@ -128,6 +139,39 @@ def inspect(path: str | os.PathLike[str]) -> PhotoReport:
         )
     earlier_jpeg = None if luma is None else jpeg_traces.find_earlier_jpeg(luma, table)
     return dataclasses.replace(report, earlier_jpeg=earlier_jpeg)
+
+
+def describe(report: PhotoReport) -> dict[str, str]:
+    """What a report says, for people: a word on what it is about -> a few words."""
+    mode = _MODE_NAMES.get(report.mode, "gray" if report.mode.startswith("I;") else report.mode)
+    lines = {
+        "format": f"{report.format}, progressive" if report.jpeg and report.jpeg.is_progressive else report.format,
+        "size": f"{report.width}x{report.height}",
+        "colour": f"{mode}, {report.bit_depth} bit{'s' if report.bit_depth > 1 else ''}",
+        "bytes": f"{report.num_bytes:,}",
+    }
+    if report.dpi:
+        lines["resolution"] = " x ".join(f"{value:g}" for value in dict.fromkeys(report.dpi)) + " dpi"
+    if report.has_icc_profile:
+        lines["profile"] = report.icc_description or "(cannot be read)"
+    metadata = [name for name, is_there in (("EXIF", report.has_exif), ("XMP", report.has_xmp)) if is_there]
+    lines["metadata"] = ", ".join(metadata) or "none"
+    lines["transparency"] = "yes" if report.has_alpha else "no"
+    if report.jpeg:
+        lines["quality"] = f"{report.jpeg.quality}" if report.jpeg.quality_is_exact else f"about {report.jpeg.quality}"
+        lines["chroma"] = report.jpeg.subsampling or "none"
+    lines["earlier JPEG"] = _describe_earlier(report.earlier_jpeg, report.jpeg is not None)
+    return lines
+
+
+def _describe_earlier(earlier: EarlierJpeg | None, is_jpeg: bool) -> str:
+    if earlier is None:
+        return "no traces found"
+    if earlier.row or earlier.column:
+        place = f"cropped or moved since: its grid begins at row {earlier.row}, column {earlier.column}"
+    else:
+        place = "saved again on the same grid" if is_jpeg else "not cropped or moved since"
+    return f"about quality {earlier.quality}, {place}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from jpegsr import model_files
 from jpegsr.cli.main import main
 
 ROOT = pathlib.Path(__file__).parent.parent
-SUBCOMMANDS = ("batch", "enhance", "evaluate", "export", "info", "quantize", "remote", "train")
+SUBCOMMANDS = ("batch", "demo", "enhance", "evaluate", "export", "info", "quantize", "remote", "train")
 
 
 def error_line(capsys, arguments: list[str]) -> tuple[int, str]:

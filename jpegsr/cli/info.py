@@ -12,7 +12,6 @@ from jpegsr.errors import UserError
 
 if TYPE_CHECKING:
     from jpegsr.inspection import PhotoReport
-    from jpegsr.jpeg_traces import EarlierJpeg
 
 DESCRIPTION = """Tell what photos are and what `jpegsr enhance` would do with them.
 
@@ -27,17 +26,6 @@ EXAMPLES = (
 FLAGS = flags.FlagValues()
 flags.DEFINE_bool("json", False, "print one JSON object per photo and line", flag_values=FLAGS)
 flags.DEFINE_string("model", "base", "what `enhance` would be given as --model", flag_values=FLAGS)
-
-_MODE_NAMES = {
-    "1": "black and white",
-    "L": "gray",
-    "LA": "gray with alpha",
-    "P": "palette",
-    "PA": "palette with alpha",
-    "RGBA": "RGB with alpha",
-    "I": "gray",
-    "F": "gray, floating point",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,37 +73,11 @@ def _plan(path: str, report: "PhotoReport") -> str | None:
 
 def _describe(path: str, report: "PhotoReport", plan: str | None) -> str:
     """A block of "key: value" lines, the values in one column."""
-    mode = _MODE_NAMES.get(report.mode, "gray" if report.mode.startswith("I;") else report.mode)
-    lines = {
-        "photo": path,
-        "format": f"{report.format}, progressive" if report.jpeg and report.jpeg.is_progressive else report.format,
-        "size": f"{report.width}x{report.height}",
-        "colour": f"{mode}, {report.bit_depth} bit{'s' if report.bit_depth > 1 else ''}",
-        "bytes": f"{report.num_bytes:,}",
-    }
-    if report.dpi:
-        lines["resolution"] = " x ".join(f"{value:g}" for value in dict.fromkeys(report.dpi)) + " dpi"
-    if report.has_icc_profile:
-        lines["profile"] = report.icc_description or "(cannot be read)"
-    metadata = [name for name, is_there in (("EXIF", report.has_exif), ("XMP", report.has_xmp)) if is_there]
-    lines["metadata"] = ", ".join(metadata) or "none"
-    lines["transparency"] = "yes" if report.has_alpha else "no"
-    if report.jpeg:
-        lines["quality"] = f"{report.jpeg.quality}" if report.jpeg.quality_is_exact else f"about {report.jpeg.quality}"
-        lines["chroma"] = report.jpeg.subsampling or "none"
-    lines["earlier JPEG"] = _describe_earlier(report.earlier_jpeg, report.jpeg is not None)
+    from jpegsr import inspection
+
+    lines = {"photo": path, **inspection.describe(report)}
     if plan:
         key, _, value = plan.partition(": ")
         lines[key] = value
     width = max(map(len, lines)) + 1
     return "\n".join(f"{key + ':':<{width}} {value}" for key, value in lines.items())
-
-
-def _describe_earlier(earlier: "EarlierJpeg | None", is_jpeg: bool) -> str:
-    if earlier is None:
-        return "no traces found"
-    if earlier.row or earlier.column:
-        place = f"cropped or moved since: its grid begins at row {earlier.row}, column {earlier.column}"
-    else:
-        place = "saved again on the same grid" if is_jpeg else "not cropped or moved since"
-    return f"about quality {earlier.quality}, {place}"

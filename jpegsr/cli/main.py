@@ -19,6 +19,7 @@ from jpegsr.errors import UserError
 
 _SUBCOMMANDS = {
     "batch": "do what `enhance` does for an archive, on Apache Beam",
+    "demo": "try it on a page in the browser",
     "enhance": "clean and enlarge photos",
     "evaluate": "score models on folders of test pictures",
     "export": "write a model as a TensorFlow SavedModel",

@@ -1,0 +1,68 @@
+"""`jpegsr demo`: what `enhance` does, on a page in the browser."""
+
+import argparse
+import contextlib
+import importlib.util
+import signal
+import threading
+
+from absl import flags
+
+from jpegsr.errors import UserError
+
+DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean
+photo worse there, and see what each model gets back.
+
+The page works without network and is for this machine alone unless --host says otherwise. Photos are deleted when their page
+is closed, and all of them when the server ends (Ctrl-C)."""
+EXAMPLES = (
+    "jpegsr demo                                  # then open the address that it prints",
+    "jpegsr demo --open_browser --models=base,runs/mine",
+    "jpegsr demo --host=0.0.0.0 --port=8080       # for all who reach this machine",
+)
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("host", "127.0.0.1", "address to listen at; 0.0.0.0 for all of this machine's", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "port", None, "port to listen at; 0 for any that is free (default: the first free one from 7860)", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "models", None, "shipped names, .keras files or folders of training runs (default: all that are shipped)", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "runtime",
+    "auto",
+    ["auto", "tensorflow", "openvino", "litert"],
+    "as in `jpegsr enhance`; auto: the fastest that is installed",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum("device", None, ["cpu", "gpu"], "where to run (default: what the runtime prefers)", flag_values=FLAGS)
+flags.DEFINE_integer("max_pixels", 50_000_000, "refuse photos, and results, with more pixels than this", flag_values=FLAGS)
+flags.DEFINE_integer("max_megabytes", 50, "refuse uploads above this size", flag_values=FLAGS)
+flags.DEFINE_integer("max_waiting", 20, "turn requests away while so many wait", flag_values=FLAGS)
+flags.DEFINE_bool("open_browser", False, "open the page in this machine's browser", flag_values=FLAGS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are no positional arguments."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("`jpegsr demo` needs Gradio: pip install 'jpegsr[web]'")
+    from jpegsr import demo, demo_work
+    from jpegsr.cli.main import load_tensorflow
+
+    options = demo.Options(FLAGS.host, FLAGS.port, FLAGS.max_pixels, FLAGS.max_megabytes, FLAGS.max_waiting, FLAGS.open_browser)
+    models = demo_work.Models(FLAGS.models or demo_work.shipped_models(), FLAGS.runtime, FLAGS.device)
+    if "tensorflow" in models.runtime_names():
+        load_tensorflow()
+    first = models.names[0]
+    models.network(first, models.default_scale(first))  # what is broken shows here, and the first photo need not wait
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with demo.served(models, options) as url:
+        print(f"jpegsr demo at {url} (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            stop.wait()
+    return 0
