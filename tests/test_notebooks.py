@@ -75,7 +75,7 @@ def test_train(tmp_path, monkeypatch):
     monkeypatch.setenv("NOTEBOOK_STEPS", "40")
     notebook, text = executed("train", tmp_path, monkeypatch)
     assert "exit status -9" in text
-    assert re.search(r"what it left: car.* sr", text)
+    assert re.search(r"checkpoints\n(  ckpt-\d+ of stage car\n)+(  ckpt-\d+ of stage sr\n)+", text)
     assert re.search(r"stage sr goes on at step [123]0\n", text)
     assert "joint step 40" in text
     assert num_pictures(notebook) == 2
