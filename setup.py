@@ -13,6 +13,7 @@ BATCH = ["apache-beam>=2.77,<3", "google-crc32c>=1.5"]  # the latter for the che
 DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29"]
 FAST = ["ai-edge-litert>=2.0", "openvino>=2025.2"]
 QUANTIZE = [*FAST, "nncf>=2.17"]
+NOTEBOOKS = ["matplotlib>=3.10"]
 ONNX = ["onnx>=1.18", "onnxruntime>=1.22", "tf2onnx>=1.17,<2"]
 WEB = ["gradio>=6,<7"]
 
@@ -56,6 +57,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "docs": DOCS,
         "fast": FAST,
+        "notebooks": NOTEBOOKS,
         "onnx": ONNX,
         "quantize": QUANTIZE,
         "web": WEB,
@@ -65,6 +67,7 @@ setup(
             *ONNX,
             *WEB,
             *DOCS,
+            *NOTEBOOKS,
             "jax>=0.6",
             "mypy>=1.15",
             "nbmake>=1.5",

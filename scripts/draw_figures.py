@@ -1,0 +1,303 @@
+"""Draw the figures of the documentation, docs/images/, from results/ and the shipped model; no number is typed here.
+
+    python scripts/draw_figures.py            # needs pip install ".[notebooks]" and scikit-image
+
+Each file carries a digest of what it was drawn from, by which a test finds a figure that is out of date.
+"""
+
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.patheffects
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, PngImagePlugin
+
+from jpegsr import model_files
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS, FOLDER = ROOT / "results", ROOT / "docs" / "images"
+PUBLISHED = RESULTS / "published.json"
+MODEL = model_files.SHIPPED_FOLDER / "base_x2.keras"
+WIDTH = 5.2  # inches: drawn small, so that letters are still readable on a telephone
+# Okabe and Ito's colours, which all kinds of colour vision tell apart; markers differ as well.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GRAY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
+MODEL_STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "D"), (ORANGE, "v"))
+RUNTIME_MARKERS = {"tensorflow": "o", "openvino": "s", "litert": "D"}
+CROP = slice(54, 150), slice(100, 196)  # an eye of the cat, in pixels of Z
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def score_files(runtimes: tuple[str, ...] = ("tensorflow",)) -> list[pathlib.Path]:
+    """The x2 scores by `jpegsr evaluate` with one of these runtimes, the most datasets first."""
+    paths = [path for path in sorted(RESULTS.glob("*_x2*/results.json")) if _runtime(read(path)) in runtimes]
+    return sorted(paths, key=lambda path: -len(read(path)["averages"]))
+
+
+def _runtime(scores: dict[str, Any]) -> str:
+    found = re.search(r"--runtime=(\w+)", scores["command"])
+    return found[1] if found else "tensorflow"
+
+
+def curves(paths: list[pathlib.Path], dataset: str) -> dict[str, dict[int, float]]:
+    """Method -> JPEG quality -> PSNR-Y; where files repeat each other, the first one counts."""
+    found: dict[str, dict[int, float]] = {}
+    for path in paths:
+        for row in read(path)["averages"]:
+            if row["dataset"] == dataset and row["quality"]:
+                found.setdefault(row["method"], {}).setdefault(row["quality"], row["psnr_y"])
+    return found
+
+
+def _plot(axes: Axes, points: dict[int, float], **style: Any) -> None:
+    qualities = sorted(points)
+    axes.plot(qualities, [points[quality] for quality in qualities], markersize=6, linewidth=1.8, **style)
+
+
+def draw_quality() -> Figure:
+    """PSNR-Y against JPEG quality: a panel per test set."""
+    paths, published = score_files(), read(PUBLISHED)
+    datasets = ("Set5", "Set14", "B100")
+    figure, panels = plt.subplots(len(datasets), 1, figsize=(WIDTH, 9.6), sharex=True, layout="constrained")
+    for axes, dataset in zip(panels, datasets, strict=True):
+        methods = curves(paths, dataset)
+        _plot(axes, methods.pop("bicubic"), label="bicubic", color=GRAY, marker="x", linestyle="--")
+        for (name, points), (color, marker) in zip(methods.items(), MODEL_STYLES, strict=False):
+            _plot(axes, points, label=f"jpegsr {name}", color=color, marker=marker)
+        if dataset == "Set5":
+            for row, (color, marker) in zip(_best_peers(published), ((ORANGE, "^"), (GREEN, "P")), strict=True):
+                points = {int(quality): value for quality, value in row["psnr_y"].items()}
+                _plot(axes, points, label=row["name"], color=color, marker=marker, linestyle=":")
+        paper = {int(quality): value for quality, value in published["paper"]["table_1"][dataset].items()}
+        _plot(axes, paper, label="paper (its own JPEGs)", color=PURPLE, marker="*", linestyle="-.")
+        axes.set_title(dataset, loc="left")
+        axes.set_ylabel("PSNR-Y (dB)")
+    panels[0].legend(fontsize=10)
+    panels[-1].set_xticks(sorted(methods[next(iter(methods))]))
+    panels[-1].set_xlabel("JPEG quality")
+    return figure
+
+
+def _best_peers(published: dict[str, Any]) -> list[dict[str, Any]]:
+    """The best network at quality 10, and the best one that is faster than a second per megapixel."""
+    peers = published["peers"]["set5"]
+    fast = [row for row in peers if row["seconds_per_megapixel"] < 1]
+    return [max(rows, key=lambda row: row["psnr_y"]["10"]) for rows in (peers, fast)]
+
+
+def draw_gain() -> Figure:
+    """Gain over the bicubic row of the same table, which is what different protocols can be compared by."""
+    paths, paper = score_files(), read(PUBLISHED)["paper"]
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
+    for dataset, linestyle, marker in (("Set5", "-", "o"), ("Set14", "--", "s"), ("B100", ":", "D")):
+        methods = curves(paths, dataset)
+        bicubic = methods.pop("bicubic")
+        for (name, points), (color, _) in zip(methods.items(), MODEL_STYLES, strict=False):
+            gains = {quality: value - bicubic[quality] for quality, value in points.items()}
+            _plot(axes, gains, label=f"{name}, {dataset}", color=color, marker=marker, linestyle=linestyle)
+    table = paper["table_3_set5_quality_10"]
+    axes.plot([10], [table["proposed"] - table["bicubic"]], "*", color=PURPLE, markersize=12, label="paper, Set5")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(sorted(bicubic))
+    axes.set_xlabel("JPEG quality")
+    axes.set_ylabel("PSNR-Y gained over bicubic (dB)")
+    axes.legend(fontsize=10)
+    return figure
+
+
+def speed_files() -> list[pathlib.Path]:
+    """Timings of models by benchmarks/enhance_speed.py."""
+    return sorted(RESULTS.glob("enhance_speed*.json"))
+
+
+def draw_speed() -> Figure:
+    """PSNR-Y on Set5 at quality 10 against seconds per megapixel of output: models on each runtime, and other programs."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
+    for path, (color, _) in zip(speed_files(), MODEL_STYLES, strict=False):
+        timings = read(path)
+        name, scale = re.findall(r"(\w+) x(\d)$", timings["protocol"])[0]
+        for runtime, marker in RUNTIME_MARKERS.items():
+            scores = curves([p for p in score_files((runtime,)) if p.parent.name.startswith(f"{name}_x{scale}")], "Set5")
+            seconds = timings["seconds"][f"network_{runtime}"] / int(scale) ** 2  # of an input of one megapixel
+            precision = "float32" if runtime == "tensorflow" else "int8"
+            axes.plot([seconds], [scores[name][10]], marker, color=color, markersize=9, label=f"{name}, {runtime} {precision}")
+    for row in read(PUBLISHED)["peers"]["set5"]:
+        where = row["seconds_per_megapixel"], row["psnr_y"]["10"]
+        axes.plot(*where, "o", color=GRAY, markerfacecolor="white", markersize=7)
+        offset, side = ((7, 0), "left") if where[0] < 1 else ((-7, 0), "right") if where[0] < 9 else ((7, 13), "right")
+        axes.annotate(row["name"], where, offset, textcoords="offset points", fontsize=9, va="center", ha=side)
+    bicubic = curves(score_files(), "Set5")["bicubic"][10]
+    axes.axhline(bicubic, color=GRAY, linestyle="--", linewidth=1.2)
+    axes.annotate("bicubic", (1, bicubic), (-4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
+    axes.set_xscale("log")
+    axes.set_xlim(0.15, 20)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("seconds per megapixel of output, 2 CPU cores")
+    axes.set_ylabel("PSNR-Y on Set5, quality 10 (dB)")
+    axes.legend(fontsize=9, loc="lower left")
+    return figure
+
+
+def sample_pictures() -> dict[str, np.ndarray]:
+    """One photo through degradation and model, cut to the same part: X, Y, Z, what CAR and what SR make of it; uint8."""
+    import skimage.data
+
+    from jpegsr import degradation, weights
+    from jpegsr.pixels import to_levels, to_unit
+
+    original = degradation.crop_to_multiple(skimage.data.chelsea(), 2)
+    reduced = degradation.downscale(original, 2)
+    compressed = degradation.jpeg(reduced, 10)
+    outputs = weights.load("base", 2).model(to_unit(compressed[None]), training=False)
+    rows, columns = CROP
+    large = slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop)
+    return {
+        "X": original[large],
+        "Y": reduced[CROP],
+        "Z": compressed[CROP],
+        "Y_hat": np.asarray(to_levels(outputs["restored"])[0])[CROP],
+        "X_hat": np.asarray(to_levels(outputs["upscaled"])[0])[large],
+    }
+
+
+def draw_method() -> Figure:
+    """The degradation Z = C S H X, the two networks that undo it, and what each stage compares."""
+    pictures = sample_pictures()
+    height = 5.0
+    figure = plt.figure(figsize=(WIDTH, height))
+    side = 1.34  # of a picture, in inches
+    left, middle, right = 0.05, 1.93, WIDTH - side - 0.05
+    top, bottom = height - side - 0.35, 0.42
+    center = (top + bottom) / 2
+    places = {"X": (left, top), "Y": (middle, top), "Z": (right, center), "Y_hat": (middle, bottom), "X_hat": (left, bottom)}
+    names = {"X": "X, the original", "Y": "Y, reduced", "Z": "Z, the JPEG", "Y_hat": "Ŷ, restored", "X_hat": "X̂, the result"}
+    for key, (x, y) in places.items():
+        axes = figure.add_axes((x / WIDTH, y / height, side / WIDTH, side / height))
+        axes.imshow(pictures[key], interpolation="nearest")
+        axes.set_axis_off()
+        rows, columns = pictures[key].shape[:2]
+        above = key in ("X", "Y")
+        caption = f"{names[key]}\n{columns} x {rows}"
+        figure.text(
+            (x + side / 2) / WIDTH, (y + (side + 0.04 if above else -0.04)) / height, caption,
+            ha="center", va="bottom" if above else "top", fontsize=11, linespacing=1.05,
+        )  # fmt: skip
+    half = side / 2
+    _arrow(figure, (left + side, top + half), (middle, top + half), "S H", BLUE, (0, 0.13))
+    _arrow(figure, (middle + side, top + half), (right + half, center + side), "C", BLUE, (0.2, 0.12))
+    _arrow(figure, (right + half, center - 0.42), (middle + side, bottom + half - 0.2), "CAR", VERMILION, (0.3, -0.12))
+    _arrow(figure, (middle, bottom + half), (left + side, bottom + half), "SR", VERMILION, (0, 0.13))
+    for x, label in ((left, "compared in\nstages sr, joint"), (middle, "compared in\nstages car, joint")):
+        _arrow(figure, (x + half, top - 0.02), (x + half, bottom + side + 0.02), label, GRAY, (0, 0), "<->")
+    return figure
+
+
+def _arrow(figure, start, end, label: str, color: str, shift: tuple[float, float], style: str = "-|>") -> None:
+    """Between two places in inches, the label in its middle."""
+    size = figure.get_size_inches()
+    arrow = mpl.patches.FancyArrowPatch(
+        tuple(start / size), tuple(end / size), transform=figure.transFigure, arrowstyle=style, mutation_scale=15,
+        color=color, linewidth=2.2, shrinkA=3, shrinkB=3,
+    )  # fmt: skip
+    figure.add_artist(arrow)
+    x, y = (np.add(start, end) / 2 + shift) / size
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5} if shift == (0, 0) else None
+    figure.text(x, y, label, color=color, ha="center", va="center", fontsize=11, weight="bold", bbox=box, linespacing=1.05)
+
+
+def influence(radius: int) -> np.ndarray:
+    """How much each pixel of Z moves one pixel of the result: gradient sums, float `[2 * radius + 1, 2 * radius + 1]`."""
+    import tensorflow as tf
+
+    from jpegsr import weights
+    from jpegsr.pixels import to_unit
+
+    trained = weights.load("base", 2)
+    compressed = tf.constant(to_unit(sample_pictures()["Z"][None]))
+    row, column = (length // 2 for length in compressed.shape[1:3])
+    with tf.GradientTape() as tape:
+        tape.watch(compressed)
+        pixel = trained.model(compressed, training=False)["upscaled"][0, 2 * row, 2 * column]
+    gradient = np.abs(tape.gradient(pixel, compressed)[0].numpy()).sum(axis=-1)
+    return gradient[row - radius : row + radius + 1, column - radius : column + radius + 1]
+
+
+def draw_receptive_field() -> Figure:
+    """Which pixels of Z one pixel of the result depends on, by gradients, inside what the model's sizes allow."""
+    config = model_files.config_of("base", 2)
+    radius = config.receptive_radius
+    shown = radius + 6
+    values = influence(shown)
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.3), layout="constrained")
+    extent = (-shown - 0.5, shown + 0.5, shown + 0.5, -shown - 0.5)
+    image = axes.imshow(values / values.max(), norm=mpl.colors.LogNorm(1e-6, 1), cmap="cividis", extent=extent)
+    axes.set_facecolor("black")
+    for reach, color, label in (
+        (radius, "white", f"CAR and SR: {radius} pixels to each side"),
+        (config.car_receptive_radius, ORANGE, f"CAR alone: {config.car_receptive_radius}"),
+    ):
+        corner, width = (-reach - 0.5, -reach - 0.5), 2 * reach + 1
+        axes.add_patch(mpl.patches.Rectangle(corner, width, width, fill=False, edgecolor=color, linewidth=2))
+        axes.annotate(
+            label, (0, -reach), (0, 4), textcoords="offset points", color="white", ha="center", fontsize=10,
+            path_effects=[mpl.patheffects.withStroke(linewidth=3, foreground="black")],
+        )  # fmt: skip
+    axes.set_xlabel("pixels of the JPEG")
+    figure.colorbar(image, ax=axes, label="influence on the result, largest = 1", shrink=0.85)
+    return figure
+
+
+FIGURES: dict[str, tuple[Callable[[], Figure], Callable[[], list[pathlib.Path]]]] = {
+    "psnr_against_quality.svg": (draw_quality, lambda: [*score_files(), PUBLISHED]),
+    "gain_over_bicubic.svg": (draw_gain, lambda: [*score_files(), PUBLISHED]),
+    "speed.svg": (draw_speed, lambda: [*score_files(tuple(RUNTIME_MARKERS)), *speed_files(), PUBLISHED]),
+    "method.png": (draw_method, lambda: [MODEL]),
+    "receptive_field.png": (draw_receptive_field, lambda: [MODEL]),
+}
+
+
+def digest(name: str) -> str:
+    """Of the files that a figure is drawn from."""
+    total = hashlib.sha256()
+    for path in FIGURES[name][1]():
+        total.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def stored_digest(name: str) -> str | None:
+    """What `digest` was when the committed figure was drawn."""
+    found = re.search(rb"drawn from ([0-9a-f]{64})", (FOLDER / name).read_bytes())
+    return found[1].decode() if found else None
+
+
+def save(figure: Figure, path: pathlib.Path, note: str) -> None:
+    if path.suffix == ".svg":
+        figure.savefig(path, metadata={"Date": None, "Description": note})
+        return
+    figure.savefig(path, dpi=200)
+    # A palette of 256 colours is enough, at a quarter of the size.
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Description", note)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True, pnginfo=text)
+
+
+def main() -> None:
+    mpl.use("Agg")
+    plt.rcParams.update({"font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "svg.hashsalt": "jpegsr"})
+    for name, (draw, _) in FIGURES.items():
+        save(draw(), FOLDER / name, f"drawn from {digest(name)}")
+        print(f"docs/images/{name}: {(FOLDER / name).stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
