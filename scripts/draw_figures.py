@@ -79,7 +79,7 @@ def draw_quality() -> Figure:
                 points = {int(quality): value for quality, value in row["psnr_y"].items()}
                 _plot(axes, points, label=row["name"], color=color, marker=marker, linestyle=":")
         paper = {int(quality): value for quality, value in published["paper"]["table_1"][dataset].items()}
-        _plot(axes, paper, label="paper (its own JPEGs)", color=PURPLE, marker="*", linestyle="-.")
+        _plot(axes, paper, label="paper (other protocol)", color=PURPLE, marker="*", linestyle="-.")
         axes.set_title(dataset, loc="left")
         axes.set_ylabel("PSNR-Y (dB)")
     panels[0].legend(fontsize=10)

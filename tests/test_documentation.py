@@ -265,9 +265,9 @@ def test_pages_fit_a_telephone_and_ask_no_other_host(site, browser):
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
             pictures = "Array.from(document.images).filter(image => !image.naturalWidth || image.width > 390).length"
             assert page.evaluate(pictures) == 0, name
-        page.locator("label[for=__search]").first.click()
-        page.locator("input[name=query]").fill("receptive")
-        page.locator(".md-search-result__item").first.wait_for(timeout=10_000)
+        page.locator("label[for=__search]:visible").first.click()
+        page.locator("input[name=query]").press_sequentially("receptive")
+        page.locator(".md-search-result__item").first.wait_for(timeout=20_000)
         page.close()
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 

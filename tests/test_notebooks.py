@@ -78,6 +78,8 @@ def test_train(tmp_path, monkeypatch):
     assert re.search(r"checkpoints\n(  ckpt-\d+ of stage car\n)+(  ckpt-\d+ of stage sr\n)+", text)
     assert re.search(r"stage sr goes on at step [123]0\n", text)
     assert "joint step 40" in text
+    before, after = (float(value) for value in re.findall(r"(?:bicubic|this model): ([\d.]+) dB", text))
+    assert after > before
     assert num_pictures(notebook) == 2
 
 
