@@ -224,6 +224,7 @@ def test_cancel_leaves_the_page_ready(page, small, in_python):
 def test_keyboard_alone_is_enough(page, small):
     page.locator("#sample").focus()
     page.keyboard.press("Enter")
+    page.get_by_label("2 times as large").wait_for()  # hidden until the photo is there
     page.get_by_label("2 times as large").focus()
     page.keyboard.press("ArrowRight")
     assert page.get_by_label("Same size").is_checked()
