@@ -19,7 +19,7 @@ from collections.abc import Callable
 from absl import app, flags
 from sample_photo import make_photo
 
-from jpegsr import photos, reports, runtimes
+from jpegsr import model_files, photos, reports, runtimes
 from jpegsr.enhancement import Enhancer
 from jpegsr.images import write_text
 from jpegsr.pixels import to_unit
@@ -86,7 +86,9 @@ def main(_: list[str]) -> None:
         }
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        origin = reports.origin_of("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} rounds, base x2", {})
+        card = model_files.read_card(model_files.find("base", 2))
+        models = {"base": {"sha256": card["sha256"], "config": card["config"]}}
+        origin = reports.origin_of("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} rounds, base x2", models)
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
 
 
