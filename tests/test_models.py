@@ -11,7 +11,7 @@ from jpegsr import models, weights
 from jpegsr.config import MODEL_PRESETS, ModelConfig
 
 TINY = MODEL_PRESETS["tiny"]
-LIMITS = {"base": 1_600_000, "fast": 250_000}
+LIMITS = {"base": 1_600_000, "fast": 250_000, "large": 12_000_000}
 
 
 def convolution_parameters(inputs: int, outputs: int, kernel: int = 3, bias: bool = True) -> int:
