@@ -107,7 +107,7 @@ def _best_peers(published: dict[str, Any]) -> list[dict[str, Any]]:
 def draw_gain() -> Figure:
     """Gain over the bicubic row of the same table, which is what different protocols can be compared by."""
     paths, paper = score_files(), read(PUBLISHED)["paper"]
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.9), layout="constrained")
     for dataset, linestyle, marker in (("Set5", "-", "o"), ("Set14", "--", "s"), ("B100", ":", "D")):
         methods = curves(paths, dataset)
         bicubic = methods.pop("bicubic")
@@ -120,7 +120,7 @@ def draw_gain() -> Figure:
     axes.set_xticks(sorted(bicubic))
     axes.set_xlabel("JPEG quality")
     axes.set_ylabel("PSNR-Y gained over bicubic (dB)")
-    axes.legend(fontsize=10)
+    figure.legend(fontsize=10, loc="outside lower center", ncols=2)
     return figure
 
 
