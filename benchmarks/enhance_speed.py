@@ -1,6 +1,6 @@
 """What `jpegsr enhance` costs here: runtimes against each other, the whole way against the bare network, start-up.
 
-    python benchmarks/enhance_speed.py [--output=results/enhance_speed.json]
+    python benchmarks/enhance_speed.py [--model=base] [--output=results/enhance_speed.json]
 
 The photo has one megapixel and is a JPEG; it is made from the bundled ones. All figures are medians of rounds in which every
 candidate runs once, so that a slow minute hits all of them.
@@ -19,13 +19,14 @@ from collections.abc import Callable
 from absl import app, flags
 from sample_photo import make_photo
 
-from jpegsr import photos, reports, runtimes
+from jpegsr import model_files, photos, reports, runtimes
 from jpegsr.enhancement import Enhancer
 from jpegsr.images import write_text
 from jpegsr.pixels import to_unit
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 5, "how often to run each; the medians count")
+flags.DEFINE_string("model", "base", "name of a shipped model")
 flags.DEFINE_string("output", None, "JSON file to write")
 RUNTIMES = ("tensorflow", "openvino", "litert")
 
@@ -48,8 +49,8 @@ def measure(folder: pathlib.Path) -> dict[str, float]:
     pixels = to_unit(photos.read(source).pixels[None])
     candidates: dict[str, Callable[[], object]] = {}
     for name in RUNTIMES:
-        network = runtimes.load("base", 2, name)
-        enhancer = Enhancer("base", 2, name)
+        network = runtimes.load(FLAGS.model, 2, name)
+        enhancer = Enhancer(FLAGS.model, 2, name)
         candidates[f"network_{name}"] = lambda network=network: network.run(pixels, 1.0)
         for suffix in ("png", "jpg"):
             target = folder / f"{name}.{suffix}"
@@ -65,7 +66,7 @@ def start_up(folder: pathlib.Path) -> float:
     small = folder / "small.jpg"
     make_photo(small, 128)
     command = [sys.executable, "-m", "jpegsr.cli.main", "enhance", str(small), "-o", str(folder / "small.png")]
-    run = [*command, "--runtime=openvino", "--overwrite"]
+    run = [*command, f"--model={FLAGS.model}", "--runtime=openvino", "--overwrite"]
     return statistics.median(seconds(lambda: subprocess.run(run, check=True, capture_output=True)) for _ in range(FLAGS.rounds))
 
 
@@ -86,7 +87,11 @@ def main(_: list[str]) -> None:
         }
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        origin = reports.origin_of("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} rounds, base x2", {})
+        card = model_files.read_card(model_files.find(FLAGS.model, 2))
+        models = {FLAGS.model: {"sha256": card["sha256"], "config": card["config"]}}
+        origin = reports.origin_of(
+            "python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} rounds, {FLAGS.model} x2", models
+        )
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
 
 

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 
 from jpegsr import model_files
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, FOLDER = ROOT / "results", ROOT / "docs" / "images"
 PUBLISHED = RESULTS / "published.json"
 MODEL = model_files.SHIPPED_FOLDER / "base_x2.keras"
@@ -38,10 +38,19 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def is_up_to_date(path: pathlib.Path) -> bool:
+    """Whether a results file tells of the weights that are shipped now, and not of earlier ones of the same name."""
+    models = read(path)["models"]
+    cards = {name: model_files.SHIPPED_FOLDER / f"{name}_x2.keras" for name in models}
+    return bool(models) and all(
+        card.is_file() and model_files.read_card(card)["sha256"] == models[name]["sha256"] for name, card in cards.items()
+    )
+
+
 def score_files(runtimes: tuple[str, ...] = ("tensorflow",)) -> list[pathlib.Path]:
-    """The x2 scores by `jpegsr evaluate` with one of these runtimes, the most datasets first."""
+    """The x2 scores by `jpegsr evaluate` of shipped weights with one of these runtimes, the most datasets first."""
     paths = [path for path in sorted(RESULTS.glob("*_x2*/results.json")) if _runtime(read(path)) in runtimes]
-    return sorted(paths, key=lambda path: -len(read(path)["averages"]))
+    return sorted(filter(is_up_to_date, paths), key=lambda path: -len(read(path)["averages"]))
 
 
 def _runtime(scores: dict[str, Any]) -> str:
@@ -98,7 +107,7 @@ def _best_peers(published: dict[str, Any]) -> list[dict[str, Any]]:
 def draw_gain() -> Figure:
     """Gain over the bicubic row of the same table, which is what different protocols can be compared by."""
     paths, paper = score_files(), read(PUBLISHED)["paper"]
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.9), layout="constrained")
     for dataset, linestyle, marker in (("Set5", "-", "o"), ("Set14", "--", "s"), ("B100", ":", "D")):
         methods = curves(paths, dataset)
         bicubic = methods.pop("bicubic")
@@ -111,13 +120,13 @@ def draw_gain() -> Figure:
     axes.set_xticks(sorted(bicubic))
     axes.set_xlabel("JPEG quality")
     axes.set_ylabel("PSNR-Y gained over bicubic (dB)")
-    axes.legend(fontsize=10)
+    figure.legend(fontsize=10, loc="outside lower center", ncols=2)
     return figure
 
 
 def speed_files() -> list[pathlib.Path]:
-    """Timings of models by benchmarks/enhance_speed.py."""
-    return sorted(RESULTS.glob("enhance_speed*.json"))
+    """Timings of shipped weights by benchmarks/enhance_speed.py."""
+    return [path for path in sorted(RESULTS.glob("enhance_speed*.json")) if is_up_to_date(path)]
 
 
 def draw_speed() -> Figure:
@@ -125,10 +134,12 @@ def draw_speed() -> Figure:
     figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     for path, (color, _) in zip(speed_files(), MODEL_STYLES, strict=False):
         timings = read(path)
-        name, scale = re.findall(r"(\w+) x(\d)$", timings["protocol"])[0]
+        (name,) = timings["models"]
         for runtime, marker in RUNTIME_MARKERS.items():
-            scores = curves([p for p in score_files((runtime,)) if p.parent.name.startswith(f"{name}_x{scale}")], "Set5")
-            seconds = timings["seconds"][f"network_{runtime}"] / int(scale) ** 2  # of an input of one megapixel
+            scores = curves(score_files((runtime,)), "Set5")
+            if name not in scores:
+                continue
+            seconds = timings["seconds"][f"network_{runtime}"] / 4  # an input of one megapixel, four of them come out
             precision = "float32" if runtime == "tensorflow" else "int8"
             axes.plot([seconds], [scores[name][10]], marker, color=color, markersize=9, label=f"{name}, {runtime} {precision}")
     for row in read(PUBLISHED)["peers"]["set5"]:
@@ -144,20 +155,28 @@ def draw_speed() -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("seconds per megapixel of output, 2 CPU cores")
     axes.set_ylabel("PSNR-Y on Set5, quality 10 (dB)")
-    axes.legend(fontsize=9, loc="lower left")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=9, loc="lower left")
     return figure
+
+
+def degraded_cat() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A photo as X, Y and Z; uint8."""
+    import skimage.data
+
+    from jpegsr import degradation
+
+    original = degradation.crop_to_multiple(skimage.data.chelsea(), 2)
+    reduced = degradation.downscale(original, 2)
+    return original, reduced, degradation.jpeg(reduced, 10)
 
 
 def sample_pictures() -> dict[str, np.ndarray]:
     """One photo through degradation and model, cut to the same part: X, Y, Z, what CAR and what SR make of it; uint8."""
-    import skimage.data
-
-    from jpegsr import degradation, weights
+    from jpegsr import weights
     from jpegsr.pixels import to_levels, to_unit
 
-    original = degradation.crop_to_multiple(skimage.data.chelsea(), 2)
-    reduced = degradation.downscale(original, 2)
-    compressed = degradation.jpeg(reduced, 10)
+    original, reduced, compressed = degraded_cat()
     outputs = weights.load("base", 2).model(to_unit(compressed[None]), training=False)
     rows, columns = CROP
     large = slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop)
@@ -223,7 +242,7 @@ def influence(radius: int) -> np.ndarray:
     from jpegsr.pixels import to_unit
 
     trained = weights.load("base", 2)
-    compressed = tf.constant(to_unit(sample_pictures()["Z"][None]))
+    compressed = tf.constant(to_unit(degraded_cat()[2][None]))
     row, column = (length // 2 for length in compressed.shape[1:3])
     with tf.GradientTape() as tape:
         tape.watch(compressed)

@@ -24,6 +24,7 @@ import pytest
 from jpegsr import model_files
 from jpegsr.cli import train
 from jpegsr.cli.main import main
+from jpegsr.config import MODEL_PRESETS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -301,6 +302,15 @@ def test_figure_of_the_receptive_field_agrees_with_the_sizes(figures):
     assert values[2:-2, 2:-2].max() > 0
     values[2:-2, 2:-2] = 0
     assert values.max() == 0
+
+
+def test_page_of_the_method_has_the_sizes_of_base():
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    sizes = MODEL_PRESETS["base"]
+    assert sizes == model_files.config_of("base", 2)
+    assert f"| {sizes.car_num_layers} of {sizes.car_num_filters} in residual groups, none, at half resolution |" in text
+    assert f"| width {sizes.sr_num_filters}, {sizes.sr_num_residual_blocks} groups, added" in text
+    assert sizes.car_stride == 2
 
 
 def test_published_scores_name_their_source_and_agree_with_each_other():
