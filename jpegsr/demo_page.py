@@ -64,6 +64,14 @@ new MutationObserver(() => {
 </script>"""
 # As a default value, it is how Gradio knows that a function tells of its progress.
 _PROGRESS = gr.Progress()
+# Of events that are answered at once, and of those that wait for the network.
+_QUICK: dict[str, Any] = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_AT_WORK: dict[str, Any] = {
+    "preprocess": False,
+    "concurrency_id": "network",
+    "concurrency_limit": _NUM_AT_WORK,
+    "api_visibility": "private",
+}
 _KINDS = [("PNG", "png"), ("JPEG", "jpeg"), ("WebP", "webp"), ("TIFF", "tiff")]
 
 
@@ -181,20 +189,16 @@ class _EnhanceTab:
                         self._facts = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._viewer.slider, self._viewer.zoom, self._viewer.divider]
         outputs += [self._download, self._outcome, self._facts]
-        quick = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
         photo.change(self._look, photo, outputs, preprocess=False, show_progress="hidden", api_visibility="private")
-        model.change(lambda name: gr.Radio(**self._scales(name)), model, scale, **quick)
+        model.change(lambda name: gr.Radio(**self._scales(name)), model, scale, **_QUICK)
         work = run.click(
             self._enhance,
             [photo, model, scale, strength, kind],
             outputs,
-            preprocess=False,
-            concurrency_id="network",
-            concurrency_limit=_NUM_AT_WORK,
             show_progress_on=self._progress,
-            api_visibility="private",
+            **_AT_WORK,
         )
-        stop.click(_stopper(sessions), None, self._message, cancels=work, **quick)
+        stop.click(_stopper(sessions), None, self._message, cancels=work, **_QUICK)
         self._viewer.show_on([], sessions, [gr.State("before"), gr.State("after")])
 
     def _scales(self, model: str) -> dict[str, Any]:
@@ -264,18 +268,14 @@ class _WorseTab:
                     self._maps = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._scores, self._first, self._second]
         outputs += [self._viewer.slider, self._viewer.zoom, self._viewer.divider, self._maps]
-        quick = {"preprocess": False, "queue": False, "show_progress": "hidden", "api_visibility": "private"}
         work = run.click(
             self._compare,
             [photo, quality, scale],
             outputs,
-            preprocess=False,
-            concurrency_id="network",
-            concurrency_limit=_NUM_AT_WORK,
             show_progress_on=self._progress,
-            api_visibility="private",
+            **_AT_WORK,
         )
-        stop.click(_stopper(sessions), None, self._message, cancels=work, **quick)
+        stop.click(_stopper(sessions), None, self._message, cancels=work, **_QUICK)
         self._viewer.show_on([self._first.input, self._second.input], sessions, [self._first, self._second])
 
     def _compare(self, photo: Any, quality: Any, scale: Any, request: gr.Request, progress: Any = _PROGRESS) -> dict[Any, Any]:

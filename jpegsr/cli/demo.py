@@ -8,6 +8,7 @@ import threading
 
 from absl import flags
 
+from jpegsr.cli import enhancer_flags
 from jpegsr.errors import UserError
 
 DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean
@@ -29,14 +30,7 @@ flags.DEFINE_integer(
 flags.DEFINE_list(
     "models", None, "shipped names, .keras files or folders of training runs (default: all that are shipped)", flag_values=FLAGS
 )
-flags.DEFINE_enum(
-    "runtime",
-    "auto",
-    ["auto", "tensorflow", "openvino", "litert"],
-    "as in `jpegsr enhance`; auto: the fastest that is installed",
-    flag_values=FLAGS,
-)
-flags.DEFINE_enum("device", None, ["cpu", "gpu"], "where to run (default: what the runtime prefers)", flag_values=FLAGS)
+enhancer_flags.define_runtime(FLAGS)
 flags.DEFINE_integer("max_pixels", 50_000_000, "refuse photos, and results, with more pixels than this", flag_values=FLAGS)
 flags.DEFINE_integer("max_megabytes", 50, "refuse uploads above this size", flag_values=FLAGS)
 flags.DEFINE_integer("max_waiting", 20, "turn requests away while so many wait", flag_values=FLAGS)

@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     from jpegsr.files import Settings
 
 
+def define_runtime(flag_values: flags.FlagValues) -> None:
+    """The flags about what executes the network; `demo` has them too."""
+    flags.DEFINE_enum(
+        "runtime",
+        "auto",
+        ["auto", "tensorflow", "openvino", "litert"],
+        "tensorflow: float32; openvino, litert: int8, several times faster on a CPU; auto: the fastest that is installed",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "device", None, ["cpu", "gpu"], "where to run (default: what the runtime prefers)", flag_values=flag_values
+    )
+
+
 def define(flag_values: flags.FlagValues) -> None:
     """The flags that `settings` reads, but for those of `photo_files.define_result_flags`."""
     flags.DEFINE_integer(
@@ -28,16 +42,7 @@ def define(flag_values: flags.FlagValues) -> None:
         "self_ensemble", False, "average over 8 flips and turns: 8 times slower, a little better", flag_values=flag_values
     )
     flags.DEFINE_string("model", "base", "shipped name, .keras file or folder of a training run", flag_values=flag_values)
-    flags.DEFINE_enum(
-        "runtime",
-        "auto",
-        ["auto", "tensorflow", "openvino", "litert"],
-        "tensorflow: float32; openvino, litert: int8, several times faster on a CPU; auto: the fastest that is installed",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_enum(
-        "device", None, ["cpu", "gpu"], "where to run (default: what the runtime prefers)", flag_values=flag_values
-    )
+    define_runtime(flag_values)
     flags.DEFINE_integer("tile_size", None, "side of a tile in pixels (default: by memory)", flag_values=flag_values)
 
 
