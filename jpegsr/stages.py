@@ -111,6 +111,9 @@ _NEWTON_SCHULZ_STEPS = 5
 # What a Muon step measures per weight (root mean square) at learning rate 1, about as much as a step of Adam: both then go with
 # the same learning rate (J. Liu et al., "Muon is scalable for LLM training", 2025).
 _MUON_STEP_SIZE = 0.2
+# Biases learn at this share of the rate. Features are small (0.02 to 0.3), so biases that move as fast as Muon moves kernels
+# push ReLUs below zero for all inputs, where nothing revives them (docs/ablations.md).
+_BIAS_SHARE = 0.1
 # The layers that read or write pictures; Muon is for those between features.
 _PICTURE_LAYERS = ("first", "last", "subpixel")
 
@@ -133,7 +136,7 @@ def orthogonalize(matrix):
 
 
 class AveragingMuon(AveragingAdam):
-    """Muon for the kernels between features, `AveragingAdam` for all other weights.
+    """Muon for the kernels between features, `AveragingAdam` for all other weights, slower for biases.
 
     Muon steps along the orthogonalised momentum, so that every direction of a kernel, read as the matrix from the inputs under
     its window to its outputs, learns at the same pace; Adam lets the few strong ones lead. (`keras.optimizers.Muon` leaves
@@ -155,7 +158,8 @@ class AveragingMuon(AveragingAdam):
         """Called by Keras for each variable."""
         index = self._get_variable_index(variable)
         if index not in self._muon_indices:
-            super().update_step(gradient, variable, learning_rate)
+            share = _BIAS_SHARE if len(variable.shape) == 1 else 1.0
+            super().update_step(gradient, variable, share * learning_rate)
             return
         # The second moment that Adam keeps for this variable stays unused.
         average = self._momentums[index]
