@@ -37,7 +37,10 @@ flags.DEFINE_integer("rounds", 3, "how often each is timed; the median counts")
 flags.DEFINE_string("cost_of", None, "internal: measure this system in this process")
 FOLDER = pathlib.Path(__file__).parent / "systems"
 # In the order of the tables.
-PLUGINS = ("scsr lbjsrd srcnn vdsr edsr_baseline clean_base parts_of_base waifu2x realcugan realesrgan span shipped").split()
+PLUGINS = (
+    *("scsr", "lbjsrd", "srcnn", "vdsr", "edsr_baseline", "clean_base", "parts_of_base"),
+    *("waifu2x", "realcugan", "realesrgan", "span", "shipped"),
+)
 SCALE = 2
 SIDE = 512  # pixels of the input that is timed: about a megapixel comes out
 
