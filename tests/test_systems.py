@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pathlib
+import runpy
 import subprocess
 import sys
 import types
@@ -270,3 +271,18 @@ def test_margins_of_ncnn_networks_are_cut_off(monkeypatch, small_photo):
     picture = small_photo[:41, :50]
     result = network(degradation.encode(picture, 0), 2)
     np.testing.assert_array_equal(result, picture.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_page_of_the_systems_is_made_from_the_results():
+    script = runpy.run_path(str(FOLDER.parent.parent / "scripts" / "render_systems.py"))
+    text = script["PAGE"].read_text()
+    for name in script["BLOCKS"]:
+        assert text.count(f"<!-- {name}, by scripts/render_systems.py -->") == text.count(f"<!-- end of {name} -->") == 1
+    assert text == script["render"](), "run scripts/render_systems.py"
+
+
+def test_results_have_every_system_and_no_path_of_a_machine():
+    results = json.loads((FOLDER.parent.parent / "results" / "systems" / "results.json").read_text())
+    paths = [path for path in FOLDER.glob("*.py") if "\nSYSTEMS = " in path.read_text()]
+    assert {*results["systems"]} == {name for path in paths for name in systems.read(path)}
+    assert "=/" not in results["command"]

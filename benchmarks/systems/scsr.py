@@ -6,7 +6,7 @@ agree with the input when it is reduced again (section III-B). Dictionaries are 
 
 Deviations: as in Zeyde et al. (2010), the coupled dictionary holds the difference to bicubic, not the patch without its mean,
 and is fitted to the codes of the first one by least squares, not learnt in one go with it (learnt so, it explained next to
-nothing of the detail); patches start at every second pixel and are coded independently of each other; smooth ones stay bicubic;
+nothing of the detail); patches start at every third pixel and are coded independently of each other; smooth ones stay bicubic;
 there are 512 atoms, where the publication has up to 1024.
 """
 
@@ -17,11 +17,11 @@ import sparse_patches
 
 from jpegsr import degradation
 
-SIZE, STEP = 5, 2
+SIZE, STEP = 5, 3
 NUM_ATOMS = 512
 PENALTY = 0.15  # lambda in the publication's experiments
-# Below this norm of a patch's derivatives there is no edge in it: 100 values of about three levels.
-_LEAST_NORM = 30.0
+# Below this norm of a patch's derivatives there is no edge in it: 100 values of about six levels.
+_LEAST_NORM = 60.0
 _NUM_BACK_PROJECTIONS = 10
 
 
