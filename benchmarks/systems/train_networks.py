@@ -62,8 +62,8 @@ RECIPES = {
     "srcnn_clean": Recipe(srcnn.build, CLEAN, 24, 1500, on_luma=True),
     "vdsr_clean": Recipe(vdsr.build, CLEAN, 24, 1000, on_luma=True),
     "vdsr_jpeg": Recipe(vdsr.build, JPEG, 24, 1000, on_luma=True),
-    "edsr_baseline_clean": Recipe(edsr_baseline.build, CLEAN, 32, 1500),
-    "base_clean": Recipe(clean_base.build, CLEAN, 32, 1500),
+    "edsr_baseline_clean": Recipe(edsr_baseline.build, CLEAN, 32, 1200),
+    "base_clean": Recipe(clean_base.build, CLEAN, 32, 1200),
 }
 flags.DEFINE_enum("network", None, list(RECIPES), "what to train", required=True)
 flags.DEFINE_list("data", None, "folders of training pictures, as of `jpegsr train`", required=True)
