@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jpegsr import degradation, evaluation, systems
+from jpegsr import degradation, evaluation, reports, systems
 from jpegsr.cli.main import main
 from jpegsr.errors import UserError
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks" / "systems"
 sys.path.append(str(FOLDER))  # as the loader does for the plug-ins
 
+import ncnn_network  # noqa: E402
 import scsr  # noqa: E402
 import sparse_patches  # noqa: E402
 import trained_network  # noqa: E402
-from ncnn_network import NcnnNetwork  # noqa: E402
 
 NEAREST = """
 import io
@@ -266,11 +266,47 @@ def test_margins_of_ncnn_networks_are_cut_off(monkeypatch, small_photo):
         def extract(self, name):
             return 0, self.planes.repeat(2, axis=1).repeat(2, axis=2)
 
-    network = NcnnNetwork("package", "name", "in", "out", margin=5, crops=False, multiple=4)
+    network = ncnn_network.NcnnNetwork("package", "name", "in", "out", margin=5, crops=False, multiple=4)
     network.__dict__["_network"] = types.SimpleNamespace(create_extractor=Extractor)
     picture = small_photo[:41, :50]
     result = network(degradation.encode(picture, 0), 2)
     np.testing.assert_array_equal(result, picture.repeat(2, axis=0).repeat(2, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("Convolution first 1 1 in0 2 0=32 1=3 5=1 6=864 9=2 -23310=1,1.0e-01", 864 + 32),
+        ("Convolution plain 1 1 in0 2 0=32 1=3 6=864", 864),
+        ("Deconvolution last 1 1 7 8 0=3 1=4 3=2 4=3 5=1 6=12288", 12288 + 3),
+        ("InnerProduct squeeze 1 1 3 4 0=8 1=1 2=256", 256 + 8),
+        ("PReLU relu 1 1 4 5 0=64", 64),
+        ("BinaryOp sum 2 1 62 60 out0", 0),
+    ],
+)
+def test_parameters_are_counted_from_a_ncnn_file(line, count):
+    assert ncnn_network.layer_parameters(line) == count
+
+
+@pytest.fixture(scope="module")
+def comparison() -> dict:
+    benchmarks = FOLDER.parent
+    sys.path.append(str(benchmarks))
+    return runpy.run_path(str(benchmarks / "compare_systems.py"))
+
+
+def test_a_picture_that_is_silently_wrong_is_found(comparison, small_photo):
+    suspicion = comparison["suspicion"]
+    other = np.clip(small_photo.astype(int) + 2, 0, 255).astype(np.uint8)
+    assert suspicion([small_photo, small_photo], other) is None
+    assert "different pictures" in suspicion([small_photo, other], other)
+    assert "a wrong one" in suspicion([small_photo[::-1]], small_photo)
+
+
+def test_scores_of_systems_that_are_not_measured_again_are_kept(comparison, tmp_path):
+    scores = [evaluation.Score("Set5", "bird", 2, 10, name, 27.25, 0.75, 24.5, 0.125) for name in ("bicubic", "SCSR")]
+    reports.write_csv(tmp_path / "results.csv", scores)
+    assert comparison["read_scores"](tmp_path / "results.csv") == scores
 
 
 def test_page_of_the_systems_is_made_from_the_results():

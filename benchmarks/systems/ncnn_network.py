@@ -90,10 +90,10 @@ class NcnnNetwork:
     @property
     def num_parameters(self) -> int:
         """Of all layers: the sizes of weights and biases as the `.param` file states them."""
-        return sum(map(_layer_parameters, self._file(".param").read_text().splitlines()[2:]))
+        return sum(map(layer_parameters, self._file(".param").read_text().splitlines()[2:]))
 
 
-def _layer_parameters(line: str) -> int:
+def layer_parameters(line: str) -> int:
     """Of one line of a `.param` file: type, name, blob counts, blobs, then settings as KEY=VALUE."""
     words = line.split()
     settings = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))

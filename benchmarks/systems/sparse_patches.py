@@ -52,8 +52,10 @@ def encode(samples: np.ndarray, dictionary: np.ndarray, penalty: float) -> np.nd
     """Sparse codes `[N, K]` of samples `[N, F]` of norm 1 over `[K, F]`."""
     from sklearn.decomposition import sparse_encode
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # Of many small products; threads wait for each other longer than they work.
+    with threadpool_limits(1), warnings.catch_warnings():
         # A code that is still a little off is good enough, and far sooner there.
         warnings.simplefilter("ignore", category=ConvergenceWarning)
         return sparse_encode(samples, dictionary, algorithm="lasso_cd", alpha=penalty, max_iter=_MAX_ITERATIONS)
@@ -77,11 +79,12 @@ def learn(samples: np.ndarray, num_atoms: int, penalty: float) -> np.ndarray:
     """A dictionary `[K, F]` for samples `[N, F]`, of which each is seen a few times at norm 1."""
     from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     learner = MiniBatchDictionaryLearning(
         num_atoms, alpha=penalty, fit_algorithm="cd", batch_size=512, max_iter=4, max_no_improvement=None, random_state=0
     )
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=ConvergenceWarning)
         return learner.fit(samples / np.linalg.norm(samples, axis=1, keepdims=True)).components_
 
