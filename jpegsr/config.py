@@ -145,6 +145,9 @@ class DataConfig(JsonMixin):
     shifted_share: float = setting(
         1.0, "share of the patches cut at a random offset from the JPEG block grid; the others start on a block corner"
     )
+    scale_augmentation: float = setting(
+        1.0, "originals are reduced at random, to between this share of their width and all of it, before a patch is cut"
+    )
     cache_megabytes: int = setting(4096, "memory for decoded training pictures; those beyond it are decoded at each visit")
     seed: int = setting(0, "seed of every random draw; a patch is a function of the seed and its index alone")
 
@@ -156,6 +159,8 @@ class DataConfig(JsonMixin):
         _require_not_negative(self, "holdout_every", "cache_megabytes", "seed")
         if self.holdout_every == 1:
             raise UserError("holdout_every 1 keeps all pictures out of training: take 2 or more, or 0 for none")
+        if not 0 < self.scale_augmentation <= 1:
+            raise UserError(f"scale_augmentation {self.scale_augmentation} is not above 0 and at most 1")
         for name in ("clean_share", "double_share", "chroma_444_share", "shifted_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is not between 0 and 1")

@@ -2,12 +2,14 @@
 
 All of them take `image`, float32 `[1, H, W, 3]` in [0, 1], any height and width, and `strength`, a float32 scalar (the share
 of the artifact removal that is applied, 1 as trained); they give `upscaled`, float32 `[1, scale * H, scale * W, 3]`, and
-`restored`, `[1, H, W, 3]`, neither of them clipped. `quantization` makes the int8 ones.
+`restored`, `[1, H, W, 3]`, neither of them clipped; weights of stage car, which only restore, give `restored` alone.
+`quantization` makes the int8 ones.
 """
 
 import contextlib
 import io
 import logging
+import os
 import pathlib
 import tempfile
 import warnings
@@ -28,12 +30,31 @@ _SIGNATURE = (tf.TensorSpec((1, None, None, 3), tf.float32, "image"), tf.TensorS
 _ONNX_OPSET = 18
 
 
+# OpenVINO's tools report their use to their makers, unless they run on a build server. They fork the process for it, and where
+# NumPy's BLAS is at work at that moment, it waits forever for threads that the fork has ended.
+_WITHOUT_TELEMETRY = {"CI": "true", "NNCF_CI": "1"}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The converters' progress bars and warnings about their own parts are of no use to the caller."""
-    with contextlib.redirect_stdout(io.StringIO()), silenced_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Converters keep to themselves: progress bars, warnings about their own parts, what they would send elsewhere."""
+    before = {name: os.environ.get(name) for name in _WITHOUT_TELEMETRY}
+    os.environ.update(_WITHOUT_TELEMETRY)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), silenced_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def outputs_of(trained: TrainedModel) -> tuple[str, ...]:
+    """What the weights have been trained to give."""
+    return ("restored",) if trained.card.get("stage") == "car" else OUTPUTS
 
 
 @contextlib.contextmanager
@@ -43,15 +64,20 @@ def interchange_model(trained: TrainedModel) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model"
         archive = keras.export.ExportArchive()
-        archive.add_endpoint("serving_default", lambda image, strength: models.enhance(joint, image, strength), [*_SIGNATURE])
-        for name in OUTPUTS:
-            archive.add_endpoint(name, _single_output(joint, name), [*_SIGNATURE])
+        names = outputs_of(trained)
+        archive.add_endpoint("serving_default", _with_outputs(joint, names), [*_SIGNATURE])
+        for name in names:
+            archive.add_endpoint(name, _with_outputs(joint, (name,)), [*_SIGNATURE])
         archive.write_out(str(path), verbose=False)
         yield path
 
 
-def _single_output(joint: keras.Model, output: str) -> Callable[..., dict[str, Any]]:
-    return lambda image, strength: {output: models.enhance(joint, image, strength)[output]}
+def _with_outputs(joint: keras.Model, names: tuple[str, ...]) -> Callable[..., dict[str, Any]]:
+    def enhance(image: tf.Tensor, strength: tf.Tensor) -> dict[str, Any]:
+        outputs = models.enhance(joint, image, strength)
+        return {name: outputs[name] for name in names}
+
+    return enhance
 
 
 def openvino_model(saved_model: pathlib.Path) -> Any:
@@ -79,13 +105,15 @@ def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> No
                 target.write_bytes(temporary.with_suffix(suffix).read_bytes())
 
 
-def litert_content(saved_model: pathlib.Path, calibration: Iterable[dict[str, np.ndarray]] | None = None) -> bytes:
-    """The `.tflite` file of an `interchange_model`, in int8 if there are inputs to calibrate it with."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(OUTPUTS))
+def litert_content(
+    saved_model: pathlib.Path, names: tuple[str, ...], calibration: Iterable[dict[str, np.ndarray]] | None = None
+) -> bytes:
+    """The `.tflite` file of an `interchange_model` with these outputs, in int8 if there are inputs to calibrate it with."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(names))
     if calibration is not None:
         inputs = list(calibration)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ((name, values) for name in OUTPUTS for values in inputs)
+        converter.representative_dataset = lambda: ((name, values) for name in names for values in inputs)
     return converter.convert()
 
 

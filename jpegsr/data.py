@@ -233,12 +233,17 @@ class PatchSampler:
         return np.random.Generator(np.random.Philox(key=[self.config.seed, index]))
 
     def _crop(self, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-        """(name, uint8 HR crop) from a random picture, flipped and transposed at random."""
+        """(name, uint8 HR crop) from a random picture, reduced, flipped and transposed at random."""
         source = min(bisect.bisect_right(self._thresholds, rng.random()), len(self.caches) - 1)
         cache = self.caches[source]
         name, image = cache.get(int(rng.integers(len(cache.source.names))))
-        top, left = (int(rng.integers(size - self.crop_size + 1)) for size in image.shape[:2])
-        crop = image[top : top + self.crop_size, left : left + self.crop_size]
+        side = self.crop_size
+        if self.config.scale_augmentation < 1:
+            side = min(round(side / rng.uniform(self.config.scale_augmentation, 1)), *image.shape[:2])
+        top, left = (int(rng.integers(size - side + 1)) for size in image.shape[:2])
+        crop = image[top : top + side, left : left + side]
+        if side > self.crop_size:
+            crop = degradation.resize(crop, self.crop_size, self.crop_size)
         flip_rows, flip_columns, transpose = rng.integers(2, size=3)
         crop = crop[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
         return name, np.ascontiguousarray(crop.transpose(1, 0, 2) if transpose else crop)

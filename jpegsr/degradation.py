@@ -57,6 +57,11 @@ def _resize(image: np.ndarray, height: int, width: int, round_between: bool) -> 
     return _round_to_levels(columns).astype(np.uint8)
 
 
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic resampling to any size, antialiased where it shrinks, uint8 `[H, W, C]` -> `[height, width, C]`, rounded once."""
+    return _resize(image, height, width, round_between=False)
+
+
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     """S H X: antialiased bicubic, uint8 `[H, W, C]` -> `[H / scale, W / scale, C]`; H and W must be multiples of it.
 
@@ -70,7 +75,7 @@ def downscale(image: np.ndarray, scale: int) -> np.ndarray:
 
 def upscale_bicubic(image: np.ndarray, scale: int) -> np.ndarray:
     """The baseline of every table: bicubic enlargement, uint8 `[H, W, C]` -> `[scale * H, scale * W, C]`, rounded once."""
-    return _resize(image, image.shape[0] * scale, image.shape[1] * scale, round_between=False)
+    return resize(image, image.shape[0] * scale, image.shape[1] * scale)
 
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:

@@ -67,7 +67,7 @@ class Models:
 
     def runtime_names(self) -> set[str]:
         """What executes the models: "tensorflow", "openvino" or "litert"; `UserError` if that cannot be."""
-        weights = [model_files.find(name, None if scale == 1 else scale) for name in self.names for scale in self._scales[name]]
+        weights = [model_files.find(name, scale) for name in self.names for scale in self._scales[name]]
         return {runtimes.choose(self._runtime, path, self._device) for path in weights}
 
     def network(self, name: str, scale: int) -> runtimes.Network:

@@ -8,13 +8,16 @@ import numpy as np
 import psutil
 from PIL import Image, ImageOps
 
-from jpegsr import inference, model_files, photos, runtimes, transparency
+from jpegsr import inference, inspection, model_files, photos, runtimes, transparency
 from jpegsr.errors import UserError
 from jpegsr.photos import Photo
 
 # Memory for a tile in the network, in bytes; larger tiles lose less to their overlap, but hardly so beyond this.
 TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
+# Restoring at the same size, the network's own errors outweigh what it removes from fine JPEGs. The share of its residual that
+# still gains falls from all at the first quality to none at the second (results/restoring.json).
+_ALL_UP_TO, _NONE_FROM = 80, 97
 
 
 class Enhancer:
@@ -27,7 +30,8 @@ class Enhancer:
         scale, runtime and device of its own.
       scale: 2, 3 or 4; 1 restores without enlarging; by default what the model does (2 for shipped names).
       runtime: "tensorflow" (float32), "openvino" or "litert" (int8), or "auto", the fastest one at hand.
-      strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is.
+      strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is. At scale 1, JPEG files
+        above quality 80 get less than that, and those from 97 on nothing, unless they were coarser before.
       self_ensemble: average over the 8 flips and turns of the picture: 8 times slower, a little better.
       tile_size: side of a tile in input pixels, overlap included; by default as the free memory allows.
       tile_memory: bytes that a tile may take while it is in the network; by default `TILE_MEMORY`, or less where less is free.
@@ -60,12 +64,7 @@ class Enhancer:
         if scale not in (None, self.network.scale):
             raise UserError(f"the network enlarges {self.network.scale} times, not {scale}")
         self._tile_size, self._tile_memory = tile_size, tile_memory
-        run = self.network.run
-
-        def run_with_strength(pixels: np.ndarray) -> np.ndarray:
-            return run(pixels, strength)
-
-        self._run = inference.self_ensemble(run_with_strength) if self_ensemble else run_with_strength
+        self._strength, self._self_ensemble = strength, self_ensemble
 
     @property
     def scale(self) -> int:
@@ -129,10 +128,27 @@ class Enhancer:
         is_colourless = pixels.shape[2] == 3 and _is_colourless(pixels)
         # A gray picture that is stored in three channels must not get a tint.
         source = np.ascontiguousarray(pixels[..., :1]) if is_colourless else pixels
-        result = inference.apply(self._run, source, self._tiling(), progress)
+        result = inference.apply(self._run(photo.jpeg), source, self._tiling(), progress)
         if is_colourless:
             result = np.repeat(result, 3, axis=2)
         return Photo(result, None if photo.alpha is None else transparency.enlarge_alpha(photo.alpha, self.scale))
+
+    def _run(self, jpeg: bytes | None) -> inference.Run:
+        """The network at the strength for a photo that was, or was not, read from a JPEG file."""
+        run, strength = self.network.run, self._strength
+
+        def run_with_strength(pixels: np.ndarray) -> np.ndarray:
+            return run(pixels, strength)
+
+        def restore(pixels: np.ndarray) -> np.ndarray:
+            # Here, and not in the network: one on a server knows no strength but 1.
+            restored = run(pixels, 1.0) if strength else pixels
+            return restored if strength in (0, 1) else pixels + strength * (restored - pixels)
+
+        if self.scale > 1:
+            return inference.self_ensemble(run_with_strength) if self._self_ensemble else run_with_strength
+        strength *= 1.0 if jpeg is None else restoring_share(inspection.coarsest_quality(jpeg, _ALL_UP_TO))
+        return inference.self_ensemble(restore) if self._self_ensemble else restore
 
     def _tiling(self) -> inference.Tiling:
         if self._tile_size is None and self.network.tiling:
@@ -147,6 +163,11 @@ class Enhancer:
     def num_tiles(self, height: int, width: int) -> int:
         """How many tiles a picture of this size takes, with the memory that is free now."""
         return math.prod(len(cuts.starts) for cuts in self._tiling().shape(height, width))
+
+
+def restoring_share(quality: int) -> float:
+    """How much of what the network finds to restore in a JPEG of this quality is to be applied, 0-1."""
+    return min(max((_NONE_FROM - quality) / (_NONE_FROM - _ALL_UP_TO), 0.0), 1.0)
 
 
 def _is_colourless(pixels: np.ndarray) -> bool:
@@ -190,6 +211,6 @@ def enhance(image: np.ndarray, scale: int | None = None, model: str = "base") ->
       UserError: no such model, or none for that scale.
       ValueError: the array is not of one of these types and shapes.
     """
-    path = model_files.find(model, None if scale == 1 else scale)
+    path = model_files.find(model, scale)
     enhancer = _cached_enhancer(str(path), scale, model_files.read_card(path)["sha256"])
     return enhancer.enhance(np.asarray(image))  # type: ignore[return-value]

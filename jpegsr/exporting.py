@@ -99,7 +99,7 @@ def _write_converted(trained: TrainedModel, folder: pathlib.Path, kind: Format, 
             return
         with conversion.interchange_model(trained) as saved_model:
             if kind == "litert":
-                path.write_bytes(conversion.litert_content(saved_model))
+                path.write_bytes(conversion.litert_content(saved_model, conversion.OUTPUTS))
             else:
                 conversion.save_openvino(conversion.openvino_model(saved_model), path, half_precision=False)
 

@@ -28,7 +28,7 @@ def card_path(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def shipped_names() -> list[str]:
-    """The models in the package, as NAME_xSCALE."""
+    """The models in the package, as NAME_xSCALE; x1 restores alone."""
     return sorted(path.stem for path in SHIPPED_FOLDER.glob("*.keras"))
 
 
@@ -40,12 +40,15 @@ def shipped_scales(name: str) -> list[int]:
 def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
     """The `.keras` file of a shipped model (by name, for a scale; 2 by default), of a path, or of a training run's folder.
 
-    A run's folder stands for the best weights of its latest stage. `UserError` if there is no such model.
+    Scale 1 is CAR alone: a shipped model has weights of its own for that, or else serves with those for scale 2. A run's folder
+    stands for the best weights of its latest stage. `UserError` if there is no such model.
     """
     path = pathlib.Path(name_or_path)
-    if scale is not None and scale not in SCALES:
-        raise UserError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
+    if scale is not None and scale not in (1, *SCALES):
+        raise UserError(f"scale {scale} is not one of 1, {', '.join(map(str, SCALES))}")
     shipped = SHIPPED_FOLDER / f"{name_or_path}_x{scale or 2}.keras"
+    if scale == 1 and not shipped.is_file():
+        shipped = SHIPPED_FOLDER / f"{name_or_path}_x2.keras"
     if shipped_scales(name_or_path) and shipped.is_file():  # whatever lies in the current folder; that is ./NAME
         return shipped
     if path.is_file():

@@ -55,6 +55,7 @@ class Photo:
       native: the pixels in the file's own colour space, if that is not sRGB.
       metadata: libvips field -> (type, value): EXIF, XMP, IPTC, ICC profile.
       resolution: horizontal and vertical, in pixels per millimetre.
+      jpeg: the file, if it is a JPEG: its tables tell how much there is to restore.
     """
 
     pixels: np.ndarray
@@ -62,6 +63,7 @@ class Photo:
     native: np.ndarray | None = None
     metadata: dict[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)
     resolution: tuple[float, float] = (1.0, 1.0)
+    jpeg: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,7 @@ def read(source: str | os.PathLike[str] | bytes, max_pixels: int = DEFAULT_MAX_P
     with _named_errors(name):
         image = _open(content, max_pixels, name)
         _check_pixels(image.width, image.height, max_pixels, name)
-        return _decode(image, name)
+        return dataclasses.replace(_decode(image, name), jpeg=content if kind_of(content) == "jpeg" else None)
 
 
 @contextlib.contextmanager

@@ -55,24 +55,24 @@ def quantize_beside(
     files = [path for name in names for path in runtimes.int8_files(trained.path, name)]
     record["sha256"] = {path.name: model_files.sha256(path) for path in files}
     images.write_text(record_path, json.dumps(record))  # without it, no runtime takes the files
-    record["validation_psnr"] = {
-        name: _score(str(trained.path), name, pictures[1::2], sampler.scale) for name in ("tensorflow", *names)
-    }
+    record["validation_psnr"] = {name: _score(trained, name, pictures[1::2]) for name in ("tensorflow", *names)}
     images.write_text(record_path, json.dumps(record, indent=2) + "\n")
     return record
 
 
-def _score(model: str, runtime: str, pictures: list[np.ndarray], scale: int) -> dict[str, float]:
+def _score(trained: TrainedModel, runtime: str, pictures: list[np.ndarray]) -> dict[str, float]:
     """Mean PSNR-Y in dB per quality."""
-    network = runtimes.load(model, runtime=runtime)
-    tiling = inference.Tiling(scale, network.overlap, network.alignment)
+    restores_alone = conversion.outputs_of(trained) == ("restored",)
+    network = runtimes.load(str(trained.path), 1 if restores_alone else None, runtime)
+    tiling = inference.Tiling(network.scale, network.overlap, network.alignment)
     scores = {}
     for quality in SCORED_QUALITIES:
         values = []
         for original in pictures:
-            compressed = degradation.jpeg(degradation.downscale(original, scale), quality)
-            result = inference.apply(lambda pixels: network.run(pixels, 1.0), compressed, tiling)
-            values.append(metrics.psnr(metrics.luma(original), metrics.luma(result)))
+            small = degradation.downscale(original, trained.config.scale)
+            result = inference.apply(lambda pixels: network.run(pixels, 1.0), degradation.jpeg(small, quality), tiling)
+            target = small if restores_alone else original
+            values.append(metrics.psnr(metrics.luma(target), metrics.luma(result)))
         scores[f"quality {quality}"] = round(float(np.mean(values)), 4)
     return scores
 
@@ -94,7 +94,7 @@ def quantize(trained: TrainedModel, pictures: Sequence[np.ndarray], paths: dict[
             _write_openvino(saved_model, inputs, paths["openvino"])
         if "litert" in paths:
             with conversion.quiet():
-                content = conversion.litert_content(saved_model, inputs)
+                content = conversion.litert_content(saved_model, conversion.outputs_of(trained), inputs)
             with images.written_beside(paths["litert"]) as target:
                 target.write_bytes(content)
 

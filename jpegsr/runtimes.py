@@ -138,7 +138,7 @@ def load(
     """
     if device not in (None, "cpu", "gpu"):
         raise UserError(f"no device {device!r}: choose cpu or gpu")
-    path = model_files.find(model, None if scale == 1 else scale)
+    path = model_files.find(model, scale)
     config = ModelConfig.from_json(model_files.read_card(path)["config"])
     if scale not in (None, 1, config.scale):
         raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
@@ -189,7 +189,7 @@ def _tensorflow(path: pathlib.Path, output: str, device: str | None, num_threads
         _limit_tensorflow(num_threads)
     place = f"/{device.upper()}:0" if device else None
     with tf.device(place):
-        joint = weights.load(str(path)).model
+        joint = weights.load(str(path), allow_partial=output == "restored").model
         signature = [tf.TensorSpec((1, None, None, 3), tf.float32), tf.TensorSpec((), tf.float32)]
         function = tf.function(
             lambda pixels, strength: models.enhance(joint, pixels, strength)[output], signature, autograph=False

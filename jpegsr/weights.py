@@ -46,16 +46,16 @@ def load(name_or_path: str, scale: int | None = None, allow_partial: bool = Fals
 
     Args:
       name_or_path: a shipped name, a `.keras` file, or the folder of a training run.
-      scale: what the caller needs; `UserError` if the model has another one.
-      allow_partial: also load weights whose SR has not been trained yet, to train on.
+      scale: what the caller needs, 1 if that is CAR alone; `UserError` if the model has another one.
+      allow_partial: also load weights whose SR has not been trained, to restore with CAR or to train on.
     """
     path = find(name_or_path, scale)
     card = read_card(path)
     config = ModelConfig.from_json(card["config"])
-    if scale and config.scale != scale:
+    if scale not in (None, 1, config.scale):
         raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
     if card.get("stage") == "car" and not allow_partial:
-        raise UserError(f"{str(path)!r} has only been through stage car: train the stages sr and joint first")
+        raise UserError(f"{str(path)!r} has only been through stage car: it restores (scale 1), but does not enlarge")
     if sha256(path) != card["sha256"]:
         raise UserError(f"{str(path)!r} is not the file that its card describes (SHA-256 differs): copy both again")
     try:

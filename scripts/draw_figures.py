@@ -196,6 +196,33 @@ def _mean_gains(averages: list[dict[str, Any]], dataset: str, qualities: tuple[i
     }
 
 
+TRAINING = RESULTS / "training_base_x2.json"
+
+
+def draw_training() -> Figure:
+    """The training of `base`: its loss in the three stages, and what stage joint gains on pictures kept out of training."""
+    stages = read(TRAINING)["stages"]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 6.6), layout="constrained")
+    begin = 0
+    for (name, stage), color in zip(stages.items(), (BLUE, GREEN, VERMILION), strict=True):
+        steps, losses = np.array(stage["loss"]).T
+        top.plot(begin + steps, losses, color=color, linewidth=1.6, label=f"stage {name}")
+        begin += steps[-1]
+    top.set_ylabel("training loss (L1)")
+    top.set_xlabel("steps of all stages")
+    top.legend(fontsize=10)
+    joint = stages["joint"]["validation_psnr_y"]
+    before = {quality: points[-1][1] for quality, points in stages["sr"]["validation_psnr_y"].items()}
+    for quality, (color, marker) in zip(sorted(before, key=int), MODEL_STYLES, strict=True):
+        gains = {step: value - before[quality] for step, value in [[0, before[quality]], *joint[quality]]}
+        _plot(bottom, gains, label=f"quality {quality}", color=color, marker=marker)
+    bottom.set_ylim(bottom=0)
+    bottom.set_ylabel("PSNR-Y gained since stage sr (dB)")
+    bottom.set_xlabel("steps of stage joint")
+    bottom.legend(fontsize=10)
+    return figure
+
+
 def degraded_cat() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A photo as X, Y and Z; uint8."""
     import skimage.data
@@ -317,6 +344,7 @@ FIGURES: dict[str, tuple[Callable[[], Figure], Callable[[], list[pathlib.Path]]]
     "gain_over_bicubic.svg": (draw_gain, lambda: [*score_files(), PUBLISHED]),
     "speed.svg": (draw_speed, lambda: [*score_files(tuple(RUNTIME_MARKERS)), *speed_files(), PUBLISHED]),
     "systems.svg": (draw_systems, lambda: [SYSTEMS]),
+    "training.svg": (draw_training, lambda: [TRAINING]),
     "method.png": (draw_method, lambda: [MODEL]),
     "receptive_field.png": (draw_receptive_field, lambda: [MODEL]),
 }

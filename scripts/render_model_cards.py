@@ -25,20 +25,24 @@ test set, in dB, the gain over bicubic enlargement of the same JPEG in brackets;
 
 def render() -> str:
     """The whole page."""
-    names = model_files.shipped_names()
-    return "\n".join(
-        [HEAD, *(_model(name, model_files.read_card(model_files.SHIPPED_FOLDER / f"{name}.keras")) for name in names)]
-    )
+    return "\n".join([HEAD, *(_model(name, card) for name, card in _shipped_cards().items())])
+
+
+def _shipped_cards(scale: int | None = None) -> dict[str, dict[str, Any]]:
+    """Name -> card of the models in the package, of one scale or of all."""
+    names = [name for name in model_files.shipped_names() if scale is None or name.endswith(f"_x{scale}")]
+    return {name: model_files.read_card(model_files.SHIPPED_FOLDER / f"{name}.keras") for name in names}
 
 
 def _model(name: str, card: dict[str, Any]) -> str:
     config = ModelConfig.from_json(card["config"])
-    num_weights = models.build_joint(config).count_params()
+    restores = card["stage"] == "car"
+    num_weights = (models.build_car if restores else models.build_joint)(config).count_params()
     size = (model_files.SHIPPED_FOLDER / f"{name}.keras").stat().st_size
     hours = sum(stage["hours"] for stage in card["stages"].values())
     stages = ", ".join(f"{stage} {values['steps']:,} steps" for stage, values in card["stages"].items())
     facts = {
-        "enlarges": f"{config.scale} times (its first half alone restores at the same size)",
+        "enlarges": "not: CAR alone, for `--scale=1`" if restores else f"{config.scale} times",
         "parameters": f"{num_weights / 1e6:.2f} million, {size / 1e6:.1f} MB in float32",
         "network": ", ".join(f"`{key}={value}`" for key, value in card["config"].items()),
         "data": _data(card["data"]),
@@ -49,7 +53,7 @@ def _model(name: str, card: dict[str, Any]) -> str:
         "SHA-256": f"`{card['sha256']}`",
     }
     lines = [
-        f"## {card['name']} x{config.scale}",
+        f"## {name.replace('_', ' ')}",
         "",
         "| | |",
         "|---|---|",
@@ -79,6 +83,12 @@ def _degradation(data: dict[str, Any], scale: int) -> str:
 
 
 def _scores(card: dict[str, Any]) -> list[str]:
+    origin = f"`{card['scores']['command']}`, commit {card['scores']['commit'][:12]}"
+    if "rows" in card["scores"]:
+        lines = [f"{card['scores']['protocol']}:", "", "| JPEG | quality | PSNR-Y | PSNR-RGB |", "|---|---|---|---|"]
+        for row in card["scores"]["rows"]:
+            lines.append(f"| {row['way']} | {row['quality']} | {row['psnr_y']:+.2f} | {row['psnr_rgb']:+.2f} |")
+        return [*lines, "", origin]
     averages = card["scores"]["averages"]
     baseline = {(row["dataset"], row["quality"]): row for row in averages if row["method"] == "bicubic"}
     lines = ["| test set | quality | PSNR-Y | SSIM-Y | PSNR-RGB |", "|---|---|---|---|---|"]
@@ -88,7 +98,7 @@ def _scores(card: dict[str, Any]) -> list[str]:
         bicubic = baseline[row["dataset"], row["quality"]]
         gains = [f"{row[key]:.2f} ({row[key] - bicubic[key]:+.2f})" for key in ("psnr_y", "psnr_rgb")]
         lines.append(f"| {row['dataset']} | {row['quality']} | {gains[0]} | {row['ssim_y']:.4f} | {gains[1]} |")
-    return [*lines, "", f"`{card['scores']['command']}`, commit {card['scores']['commit'][:12]}"]
+    return [*lines, "", origin]
 
 
 def render_readme() -> str:
@@ -105,9 +115,8 @@ def _score_table(title: str, scales: list[int], datasets: Sequence[str], qualiti
     """PSNR-Y of bicubic enlargement and of all models at some scales, the gain in brackets."""
     heads = ["clean" if quality == 0 else f"Q{quality}" for quality in qualities]
     lines = [f"| PSNR-Y (dB), {title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
-    cards = [model_files.read_card(model_files.SHIPPED_FOLDER / f"{name}.keras") for name in model_files.shipped_names()]
     for scale in scales:
-        at_scale = [card for card in cards if card["config"]["scale"] == scale]
+        at_scale = list(_shipped_cards(scale).values())
         for dataset in datasets:
             name = dataset if len(scales) == 1 else f"x{scale} {dataset}"
             bicubic = _psnr_by_quality(at_scale[0], dataset, "bicubic")

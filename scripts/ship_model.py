@@ -5,7 +5,8 @@ r"""Put the best weights of a training run into the package, with a model card.
     python scripts/ship_model.py --name=base --scale=2 --scores=results/base_x2/results.json
 
 The first form copies the weights and writes what is known of their training; the second adds scores to the card, once
-`jpegsr evaluate` has made them from the shipped file. `scripts/render_model_cards.py` puts the cards on a page.
+`jpegsr evaluate` has made them from the shipped file. Weights of stage car, which restore and do not enlarge, become x1; their
+scores are those of `benchmarks/restoring.py`. `scripts/render_model_cards.py` puts the cards on a page.
 """
 
 import json
@@ -55,7 +56,8 @@ def ship(run: pathlib.Path) -> pathlib.Path:
     """Copy the joint weights of a run and write their card."""
     source = model_files.find(str(run))
     card = model_files.read_card(source)
-    target = model_files.SHIPPED_FOLDER / f"{FLAGS.name}_x{card['config']['scale']}.keras"
+    scale = 1 if card["stage"] == "car" else card["config"]["scale"]
+    target = model_files.SHIPPED_FOLDER / f"{FLAGS.name}_x{scale}.keras"
     target.parent.mkdir(exist_ok=True)
     data = {**card["training"]["data"]}
     # Folders are named, not located: the paths are those of the machine it was trained on.
@@ -85,7 +87,8 @@ def add_scores(target: pathlib.Path) -> None:
     card = model_files.read_card(target)
     if results["models"][FLAGS.name]["sha256"] != card["sha256"]:
         sys.exit("the scores are not those of the shipped file")
-    card["scores"] = {"command": results["command"], "commit": results["commit"], "averages": results["averages"]}
+    kept = ("command", "commit", "protocol", "averages" if "averages" in results else "rows")
+    card["scores"] = {key: results[key] for key in kept}
     write_text(model_files.card_path(target), json.dumps(card, indent=2) + "\n")
 
 

@@ -64,7 +64,7 @@ class ModelServer:
       rest_port: of REST.
       poll_seconds: between looks at the version folders; 0 looks once.
       max_message_bytes: larger requests are refused, with RESOURCE_EXHAUSTED or HTTP's 413.
-      num_threads: requests in models at a time.
+      num_threads: requests that are at work at a time; models run one after the other.
       as_content: results as tensor content, which is TensorFlow Serving's flag enable_serialization_as_tensor_content.
       labels_before_load: its flag allow_version_labels_for_unavailable_models.
     """

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,6 +17,9 @@ from tensorflow_serving.config import model_server_config_pb2
 WARMUP_FILE = pathlib.Path("assets.extra", "tf_serving_warmup_requests")
 State = get_model_status_pb2.ModelVersionStatus
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+# One model at a time runs, however many requests are taken: TensorFlow 2.21 with oneDNN corrupts its memory, once in some
+# thousand runs, where several threads of a process convolve pictures of different sizes.
+_running = threading.Lock()
 
 
 class ServingError(Exception):
@@ -79,9 +83,9 @@ class Version:
         for output in output_filter:
             if output not in signature.outputs:
                 raise ServingError("INVALID_ARGUMENT", f"output tensor alias not found in signature: {output}")
-        outputs = self._model.signatures[name](
-            **{key: tf.constant(value, signature.inputs[key].dtype) for key, value in inputs.items()}
-        )
+        tensors = {key: tf.constant(value, signature.inputs[key].dtype) for key, value in inputs.items()}
+        with _running:
+            outputs = self._model.signatures[name](**tensors)
         return {key: outputs[key].numpy() for key in output_filter or sorted(outputs)}
 
     @staticmethod

@@ -69,6 +69,21 @@ def test_unshifted_patches_start_on_a_block(photo_folder):
     assert {(draw.top, draw.left) for draw in (sampler.draw(index)[1] for index in range(50))} == {(0, 0)}
 
 
+def test_scale_augmentation_reduces_originals_as_far_as_they_reach(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    plain, reduced = (make_sampler(tmp_path, scale_augmentation=least) for least in (1.0, 0.3))
+
+    def detail(sampler) -> float:
+        crops = [sampler.draw(index)[0] for index in range(60)]
+        assert {crop.shape for crop in crops} == {(sampler.crop_size, sampler.crop_size, 3)}
+        return np.mean([np.abs(np.diff(crop.astype(int), axis=0)).mean() for crop in crops])
+
+    assert detail(reduced) > 1.1 * detail(plain)
+    Image.fromarray(photo[: plain.crop_size, : plain.crop_size]).save(tmp_path / "photo.png")  # leaves nothing to choose
+    only = make_sampler(tmp_path, scale_augmentation=0.5).draw(3)[0]
+    assert np.sort(only.ravel()).tolist() == np.sort(photo[: plain.crop_size, : plain.crop_size].ravel()).tolist()
+
+
 def test_weights_share_out_the_draws(tmp_path, photo):
     for name in ("often", "seldom"):
         (tmp_path / name).mkdir()

@@ -1,5 +1,6 @@
 import concurrent.futures
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import skimage.data
 from conftest import run_python
+from openvino_telemetry.utils.sender import TelemetrySender
 from PIL import Image
 from test_models import randomised
 
 import jpegsr
-from jpegsr import degradation, images, inference, metrics, model_files, models, runtimes, weights
+from jpegsr import degradation, images, inference, metrics, model_files, models, photos, runtimes, weights
 from jpegsr.cli.main import main
 from jpegsr.config import MODEL_PRESETS
 from jpegsr.enhancement import Enhancer
@@ -296,7 +298,7 @@ def test_int8_files_must_belong_to_the_weights(random_model, tmp_path):
         Enhancer(str(tmp_path / "base_x2.keras"), runtime="openvino")
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_shipped_int8_files_lose_little(scale):
     """What `jpegsr quantize` measured for the weights in the package: at most 0.05 dB at quality 10-40."""
     record = json.loads((model_files.SHIPPED_FOLDER / f"base_x{scale}.int8.json").read_text())
@@ -308,7 +310,9 @@ def test_shipped_int8_files_lose_little(scale):
             assert scores[runtime][f"quality {quality}"] > scores["tensorflow"][f"quality {quality}"] - 0.05
 
 
-def test_quantize_makes_files_that_run(tiny_run, photo_folder, tmp_path, photo, capsys):
+def test_quantize_makes_files_that_run(tiny_run, photo_folder, tmp_path, photo, capsys, monkeypatch):
+    sent, environment = [], {*os.environ}
+    monkeypatch.setattr(TelemetrySender, "send", lambda *message: sent.append(message))
     shutil.copytree(tiny_run / "joint", tmp_path / "joint", ignore=shutil.ignore_patterns("checkpoints"))
     flags = [f"--data={photo_folder}", "--holdout_every=2", "--num_pictures=4"]
     assert main(["quantize", f"--model={tmp_path}", *flags]) == 0
@@ -318,6 +322,46 @@ def test_quantize_makes_files_that_run(tiny_run, photo_folder, tmp_path, photo, 
     assert main(["quantize", f"--model={tmp_path}", *flags, "--runtimes=openvino"]) == 0  # LiteRT's file stays usable
     for runtime in ("openvino", "litert"):
         assert metrics.psnr(exact, Enhancer(str(tmp_path), runtime=runtime).enhance(compressed)) > 35
+    assert not sent
+    assert {*os.environ} == environment
+
+
+def test_weights_of_stage_car_restore_and_do_no_more(tiny_run, photo_folder, tmp_path, photo):
+    shutil.copytree(tiny_run / "car", tmp_path / "car", ignore=shutil.ignore_patterns("checkpoints"))
+    flags = [f"--data={photo_folder}", "--holdout_every=2", "--num_pictures=4"]
+    assert main(["quantize", f"--model={tmp_path}", *flags]) == 0
+    with pytest.raises(UserError, match="restores \\(scale 1\\), but does not enlarge"):
+        Enhancer(str(tmp_path), runtime="tensorflow")
+    compressed = degradation.jpeg(photo[:64, :64], 10)
+    restored = Enhancer(str(tmp_path), 1, "tensorflow").enhance(compressed)
+    car = weights.load(str(tmp_path), allow_partial=True).model.get_layer("car")
+    np.testing.assert_array_equal(restored, np.asarray(to_levels(car(to_unit(compressed[None]))))[0])
+    for runtime in ("openvino", "litert"):
+        assert metrics.psnr(restored, Enhancer(str(tmp_path), 1, runtime).enhance(compressed)) > 35
+
+
+def restored_share(content: bytes) -> float:
+    """How much of its change a network at scale 1, which takes half of all light away, gets to apply to a file."""
+    network = runtimes.Network(lambda pixels, strength: 0.5 * pixels, 1, 8, 1, 100, "tensorflow")
+    photo = photos.read(content)
+    result = Enhancer(network).enhance_photo(photo)
+    return float(2 - 2 * result.pixels.sum() / photo.pixels.sum())
+
+
+def test_fine_jpegs_are_restored_less_at_their_own_size(photo):
+    jpegs = {quality: degradation.encode_jpeg(photo, quality) for quality in (10, 80, 90, 97, 100)}
+    shares = {quality: restored_share(content) for quality, content in jpegs.items()}
+    assert shares == pytest.approx({10: 1, 80: 1, 90: 7 / 17, 97: 0, 100: 0}, abs=0.01)
+    fine_copy = degradation.encode_jpeg(degradation.jpeg(photo, 40)[3:, 5:], 98)
+    assert restored_share(fine_copy) == pytest.approx(1, abs=0.01)
+    png = io.BytesIO()
+    Image.fromarray(photo).save(png, "PNG")
+    assert restored_share(png.getvalue()) == pytest.approx(1, abs=0.01)  # it may have been a JPEG before
+
+
+def test_a_shipped_model_restores_with_weights_of_its_own():
+    assert model_files.find("base", 1).stem == "base_x1"
+    assert model_files.find("fast", 1).stem == "fast_x2"
 
 
 def test_levels_round_and_clip():

@@ -344,8 +344,7 @@ def test_a_server_that_does_not_compile_enlarges_all_the_same(
         return predict(version, signature_name, *rest)
 
     monkeypatch.setattr(Version, "predict", predict_without_compiler)
-    # One request at a time: here TensorFlow has crashed, rarely, when `upscale` began in several threads at once.
-    with caplog.at_level("WARNING"), start(model_folder, num_threads=1) as server:
+    with caplog.at_level("WARNING"), start(model_folder) as server:
         result = Enhancer(remote.connect(Server(address(server, "grpc")))).enhance(photo[:131, :130])
     expected = Enhancer(str(tiny_run), runtime="tensorflow").enhance(photo[:131, :130])
     assert np.abs(result.astype(int) - expected).max() <= 1

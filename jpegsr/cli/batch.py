@@ -73,7 +73,7 @@ def _require_model(settings: "Settings") -> None:
     from jpegsr import model_files, runtimes
 
     settings.default_scale()
-    runtimes.choose(settings.runtime, model_files.find(FLAGS.model, None if FLAGS.scale == 1 else FLAGS.scale), FLAGS.device)
+    runtimes.choose(settings.runtime, model_files.find(FLAGS.model, FLAGS.scale), FLAGS.device)
 
 
 def run(arguments: argparse.Namespace) -> int:

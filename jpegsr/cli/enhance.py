@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     work = photo_files.Batch(FLAGS, arguments.photos)
     is_sized = settings.size or settings.longest_side
     jobs, failures = work.jobs("_resized" if is_sized else f"_x{settings.default_scale()}")
-    weights_path = model_files.find(FLAGS.model, None if settings.scale == 1 else settings.scale)
+    weights_path = model_files.find(FLAGS.model, settings.scale)
     if runtimes.choose(settings.runtime, weights_path, settings.device) == "tensorflow":
         load_tensorflow()
     enhancers = files.Enhancers(settings)

@@ -18,7 +18,7 @@ EXAMPLES = (
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", None, "shipped name, .keras file or folder of a training run (required)", flag_values=FLAGS)
-flags.DEFINE_integer("scale", None, "which of a shipped model's scales (default: 2)", flag_values=FLAGS)
+flags.DEFINE_integer("scale", None, "which of a shipped model's scales (default: 2; 1: what restores alone)", flag_values=FLAGS)
 flags.DEFINE_list(
     "data",
     None,
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jpegsr.cli.settings import parse_sources
     from jpegsr.config import DataConfig
 
-    trained = weights.load(FLAGS.model, FLAGS.scale)
+    trained = weights.load(FLAGS.model, FLAGS.scale, allow_partial=True)
     config = DataConfig(sources=parse_sources(FLAGS.data), holdout_every=FLAGS.holdout_every)
     sampler = data.PatchSampler(config, trained.config.scale)
     record = quantization.quantize_beside(trained, sampler, FLAGS.runtimes, FLAGS.num_pictures, arguments.command_line)
