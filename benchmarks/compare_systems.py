@@ -1,7 +1,6 @@
 """Other systems beside the models of this package: scores, seconds, memory and parameters, all measured in the same way.
 
     python benchmarks/compare_systems.py --datasets=Set5=Set5,Set14=Set14 [--only=shipped --only=parts_of_base]
-    python scripts/render_systems.py && python scripts/draw_figures.py
 
 Runs every plug-in of `benchmarks/systems` and writes `results/systems/results.csv` (every picture), `.json` and `.md`. What a
 system costs is measured first, in a process of its own; one that cannot run here, or crashes, is left out with the reason.
