@@ -75,6 +75,7 @@ setup(
             "pytest>=8.3",
             "ruff>=0.11",
             "scikit-image>=0.25",
+            "scikit-learn>=1.6",  # of the sparse-coding systems in benchmarks
         ],
         "dev": ["pre-commit>=4.0"],
         "jax": ["jax>=0.6"],

@@ -13,12 +13,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import numpy as np
-import psutil
 from absl import app, flags
+from peak_memory import PeakMemory
 from PIL import Image
 from sample_photo import make_photo
 
@@ -31,26 +30,6 @@ flags.DEFINE_string("output", None, "JSON file to write")
 flags.DEFINE_list("cases", ["openvino:24", "tensorflow:24", "litert:24", "openvino:25:4"], "RUNTIME:MEGAPIXELS[:LIMIT_GB]")
 flags.DEFINE_string("case", None, "internal: measure one case in this process, on this photo")
 flags.DEFINE_string("photo", None, "internal")
-
-
-class PeakMemory:
-    """The largest resident size of this process within the block, in bytes, sampled every 5 ms."""
-
-    def __enter__(self) -> "PeakMemory":
-        self._process = psutil.Process()
-        self.before = self.peak = self._process.memory_info().rss
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.peak = max(self.peak, self._process.memory_info().rss)
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 def measure(case: str, source: pathlib.Path) -> dict[str, float]:

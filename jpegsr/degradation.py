@@ -92,6 +92,15 @@ def encode_jpeg(image: np.ndarray, quality: int, chroma_444: bool = False) -> by
     return buffer.getvalue()
 
 
+def encode(image: np.ndarray, quality: int) -> bytes:
+    """The file that holds what `jpeg` gives: a 4:2:0 JPEG, or for quality 0 a PNG, uint8 `[H, W, C]` -> its content."""
+    if quality:
+        return encode_jpeg(image, quality)
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def jpeg(image: np.ndarray, quality: int, chroma_444: bool = False) -> np.ndarray:
     """C: compress and decompress, uint8 `[H, W, C]` -> the same shape. Quality 0 stands for no compression."""
     if quality == 0:

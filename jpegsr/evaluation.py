@@ -15,6 +15,7 @@ import numpy as np
 
 from jpegsr import degradation, images, metrics
 from jpegsr.errors import UserError
+from jpegsr.systems import System, apply
 
 # A method takes the compressed low-resolution picture, uint8 [H, W, 3], to uint8 [scale * H, scale * W, 3].
 Method = Callable[[np.ndarray], np.ndarray]
@@ -63,7 +64,11 @@ def score_picture(original: np.ndarray, result: np.ndarray, scale: int) -> tuple
 
 
 def evaluate(
-    methods: Mapping[str, Method], datasets: Mapping[str, str | os.PathLike[str]], scale: int, qualities: Iterable[int]
+    methods: Mapping[str, Method],
+    datasets: Mapping[str, str | os.PathLike[str]],
+    scale: int,
+    qualities: Iterable[int],
+    systems: Mapping[str, System] | None = None,
 ) -> Iterator[Comparison]:
     """Score all methods, and bicubic first, on every picture of every dataset at every quality.
 
@@ -72,6 +77,7 @@ def evaluate(
       datasets: name -> folder of original pictures; for errors see `list_test_pictures`.
       scale: 2, 3 or 4.
       qualities: JPEG qualities 1-100, or 0 for uncompressed.
+      systems: name -> what to score after the methods; these get the file, a PNG at quality 0, and decode it themselves.
     """
     files = [(dataset, *file) for dataset, folder in datasets.items() for file in list_test_pictures(folder, scale)]
     is_warm = False
@@ -79,8 +85,19 @@ def evaluate(
         original = degradation.crop_to_multiple(images.read_rgb(path), scale)
         reduced = degradation.downscale(original, scale)
         for quality in qualities:
-            yield compare(methods, original, degradation.jpeg(reduced, quality), quality, dataset, name, not is_warm)
+            all_methods = {**methods, **_as_methods(systems or {}, reduced, quality, scale)}
+            yield compare(all_methods, original, degradation.jpeg(reduced, quality), quality, dataset, name, not is_warm)
             is_warm = True
+
+
+def _as_methods(systems: Mapping[str, System], reduced: np.ndarray, quality: int, scale: int) -> dict[str, Method]:
+    """The systems bound to the file of one picture, uint8 `[H, W, 3]`."""
+    file = degradation.encode(reduced, quality)
+
+    def bind(name: str, system: System) -> Method:
+        return lambda picture: apply(name, system, file, picture.shape[:2], scale)
+
+    return {name: bind(name, system) for name, system in systems.items()}
 
 
 def compare(

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from jpegsr import metrics, provenance
 from jpegsr.evaluation import BICUBIC, Comparison, Score
 from jpegsr.images import write_image, write_text
+from jpegsr.model_files import sha256
+from jpegsr.systems import LoadedSystems
 
 # A table with a column per picture is readable up to about the size of Set14.
 _MAX_PICTURE_COLUMNS = 14
@@ -22,9 +24,20 @@ _CROP_SIZE = 64
 _CROP_ZOOM = 4
 
 
-def origin_of(command: str, protocol: str, models: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What a results file says of its origin: command, version, commit, protocol, and each model's file and checksum."""
-    return {"command": command, **provenance.source(), "protocol": protocol, "models": models}
+def origin_of(
+    command: str, protocol: str, models: dict[str, dict[str, Any]], plugins: LoadedSystems | None = None
+) -> dict[str, Any]:
+    """What a results file says of its origin: command, version, commit, protocol, each model's file and checksum.
+
+    Systems of plug-ins are there with their file, its checksum, and, for those that were left out, the reason.
+    """
+    origin = {"command": command, **provenance.source(), "protocol": protocol, "models": models}
+    if plugins and plugins.files:
+        origin["systems"] = {
+            name: {"file": path.name, "sha256": sha256(path), "skipped": plugins.skipped.get(name)}
+            for name, path in plugins.files.items()
+        }
+    return origin
 
 
 def write_csv(path: pathlib.Path, scores: list[Score]) -> None:
@@ -81,6 +94,9 @@ def markdown(scores: list[Score], origin: dict[str, Any]) -> str:
     parts.append("## Origin\n")
     lines = [f"- {key}: {origin[key]}" for key in ("command", "version", "commit", "protocol")]
     lines += [f"- model {name}: SHA-256 {model['sha256']}" for name, model in origin["models"].items()]
+    for name, system in origin.get("systems", {}).items():
+        state = f"left out: {system['skipped']}" if system["skipped"] else f"SHA-256 {system['sha256']}"
+        lines.append(f"- system {name} ({system['file']}): {state}")
     parts.append("\n".join(lines) + "\n")
     return "\n".join(part for part in parts if part)
 

@@ -19,6 +19,7 @@ import pathlib
 import threading
 import time
 import zlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -258,10 +259,13 @@ class StageTrainer:
             is_best = score > float(self.best_score.numpy())
             if is_best:
                 self.best_score.assign(score)
-                card = model_card(self.config, self.stage.name, number, scores)
-                weights.save(self.folder / "best.keras", self.joint, self.config.model, card)
+                self.save_best(model_card(self.config, self.stage.name, number, scores))
         for quality, value in scores.items():
             tf.summary.scalar(f"validation/psnr_quality_{quality}", value, number)
         if pictures is not None:
             tf.summary.image("validation/compressed, restored, original", pictures[None], number)
         bar.write(f"{self.stage.name} step {number}: {describe(scores)}{' (best)' if is_best else ''}")
+
+    def save_best(self, card: dict[str, Any]) -> None:
+        """Keep the present weights, the best ones so far; for other networks than `models.build_joint` to do in their way."""
+        weights.save(self.folder / "best.keras", self.joint, self.config.model, card)

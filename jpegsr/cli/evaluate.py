@@ -1,8 +1,10 @@
 """`jpegsr evaluate`: scores of models on test pictures, as tables and contact sheets."""
 
 import argparse
+import logging
 import pathlib
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -10,16 +12,23 @@ from jpegsr.cli.settings import parse_integers
 from jpegsr.config import SCALES
 from jpegsr.errors import UserError
 
+if TYPE_CHECKING:
+    from jpegsr.systems import LoadedSystems
+
+_logger = logging.getLogger(__name__)
 DESCRIPTION = """Reduce and compress test pictures, restore them with each model, and score the results beside bicubic.
 
-Prints a Markdown summary and writes results.csv (every picture), results.json, results.md and a contact sheet per picture."""
+Prints a Markdown summary and writes results.csv (every picture), results.json, results.md and a contact sheet per picture.
+Other upscalers can be scored in the same run: see docs/evaluate.md for what a file given to --systems holds."""
 EXAMPLES = (
     "jpegsr evaluate --model=base --scale=2 --qualities=10,20,30 --datasets=Set5=Set5,Set14=Set14 --output_dir=scores",
     "jpegsr evaluate --model=base,runs/mine --qualities=0,10 --datasets=mine=photos --output_dir=scores",
+    "jpegsr evaluate --model=base --systems=mine.py,benchmarks/systems/vdsr.py --datasets=Set5=Set5 --output_dir=scores",
 )
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("model", ["base"], "shipped names, .keras files or folders of training runs", flag_values=FLAGS)
+flags.DEFINE_list("systems", [], "Python files that hold other upscalers, to be scored as well", flag_values=FLAGS)
 flags.DEFINE_integer("scale", 2, "reduce by this factor and enlarge by it again", flag_values=FLAGS)
 flags.DEFINE_list("qualities", ["10", "20", "30", "40"], "JPEG qualities; 0 is uncompressed", flag_values=FLAGS)
 flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures, several separated by commas (required)", flag_values=FLAGS)
@@ -45,6 +54,18 @@ def _parse_datasets(values: list[str] | None) -> dict[str, str]:
             raise UserError(f"--datasets={value} is not NAME=FOLDER")
         datasets[name] = folder
     return datasets
+
+
+def _load_systems(taken: Iterable[str]) -> "LoadedSystems":
+    """What --systems asks for; tells of those that cannot run here, and that no two rows have one name."""
+    from jpegsr import systems
+
+    loaded = systems.load(FLAGS.systems, FLAGS.scale)
+    for name, reason in loaded.skipped.items():
+        _logger.warning("system %s is left out: %s", name, reason)
+    if repeated := sorted({*taken} & {*loaded.systems}):
+        raise UserError(f"{str(loaded.files[repeated[0]])!r} has a system {repeated[0]!r}, as another row is called: rename it")
+    return loaded
 
 
 def _label(cards: list[tuple[str, dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -82,12 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
         name: Enhancer(argument, FLAGS.scale, FLAGS.runtime, self_ensemble=FLAGS.self_ensemble).enhance  # type: ignore[misc]
         for name, (argument, _) in models.items()
     }
+    plugins = _load_systems(["bicubic", *models])
     folder = pathlib.Path(FLAGS.output_dir)
     num_pictures = sum(len(evaluation.list_test_pictures(path, FLAGS.scale)) for path in datasets.values())
     images.require_writable(folder)
     scores: list[evaluation.Score] = []
     sheet, sheet_name = reports.ContactSheet(), ""
-    comparisons = evaluation.evaluate(methods, datasets, FLAGS.scale, qualities)
+    comparisons = evaluation.evaluate(methods, datasets, FLAGS.scale, qualities, plugins.systems)
     for comparison in tqdm(comparisons, total=num_pictures * len(qualities), unit="picture"):
         scores += [score for score, _ in comparison.results.values()]
         if FLAGS.contact_sheets:
@@ -97,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
             if scores[-1].quality == qualities[-1]:
                 sheet.save(folder / f"{name}.png")
     described = {name: {"sha256": card["sha256"], "config": card["config"]} for name, (_, card) in models.items()}
-    origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), described)
+    origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), described, plugins)
     text = reports.markdown(scores, origin)
     reports.write_csv(folder / "results.csv", scores)
     reports.write_json(folder / "results.json", scores, origin)
