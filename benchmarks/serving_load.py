@@ -363,7 +363,7 @@ def main(_: list[str]) -> None:
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
         protocol = (
-            "base x2, stand-in server of the tests with 2 requests in the model at a time, server and clients on one machine"
+            "base x2, stand-in server of the tests with 2 requests at work at a time, one of them in the model, server and clients on one machine"
         )
         origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
