@@ -39,7 +39,7 @@ flags.DEFINE_string("output", None, "JSON file to write")
 flags.DEFINE_string("page", None, "Markdown page that gets the table")
 MARKS = ("<!-- parity table: made by benchmarks/export_parity.py -->", "<!-- end of the parity table -->")
 # Tiles that the smaller test pictures hold, and those of the default export, which are timed.
-SMALL_TILES = ServingOptions(tile_size=192, tile_batch=2)
+SMALL_TILES = ServingOptions(tile_size=112, tile_batch=8)
 TILES = ServingOptions()
 SCALE = 2
 SPEED_SIDE = 2 * TILES.tile_size  # pixels of the input that is timed

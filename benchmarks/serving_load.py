@@ -362,9 +362,7 @@ def main(_: list[str]) -> None:
         figures = run(pathlib.Path(name))
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        protocol = (
-            "base x2, stand-in server of the tests with 2 requests at work at a time, one of them in the model, server and clients on one machine"
-        )
+        protocol = "base x2, stand-in server of the tests (2 requests at work at a time, one in the model), all on one machine"
         origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
         write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
 
