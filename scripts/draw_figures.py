@@ -151,7 +151,7 @@ def draw_speed() -> Figure:
     axes.axhline(bicubic, color=GRAY, linestyle="--", linewidth=1.2)
     axes.annotate("bicubic", (1, bicubic), (-4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
     axes.set_xscale("log")
-    axes.set_xlim(0.15, 20)
+    axes.set_xlim(0.03, 20)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("seconds per megapixel of output, 2 CPU cores")
     axes.set_ylabel("PSNR-Y on Set5, quality 10 (dB)")
