@@ -45,7 +45,7 @@ def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
     """
     path = pathlib.Path(name_or_path)
     if scale is not None and scale not in (1, *SCALES):
-        raise UserError(f"scale {scale} is not one of 1, {', '.join(map(str, SCALES))}")
+        raise UserError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}, nor 1, which restores alone")
     shipped = SHIPPED_FOLDER / f"{name_or_path}_x{scale or 2}.keras"
     if scale == 1 and not shipped.is_file():
         shipped = SHIPPED_FOLDER / f"{name_or_path}_x2.keras"
