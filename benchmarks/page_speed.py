@@ -42,8 +42,10 @@ def demo(model: str) -> Iterator[str]:
     """The address of `jpegsr demo` with one model."""
     command = [sys.executable, "-m", "jpegsr.cli.main", "demo", "--port=0", f"--models={model}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        yield re.search(r"http://\S+", server.stdout.readline())[0]
-        server.terminate()
+        try:
+            yield re.search(r"http://\S+", server.stdout.readline())[0]
+        finally:
+            server.terminate()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

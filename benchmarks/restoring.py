@@ -4,8 +4,8 @@
 
 The pictures are those that training with the same folders keeps out (every 20th), reduced to half, which removes the artifacts
 that they have themselves, and cut to at most 384 x 384 pixels. They are compressed in four ways: 4:2:0, 4:4:4, and saved before
-at quality 75 and then cut so that the two block grids differ, both. JPEGs are
-restored as files, since their tables count; what is clean, as pixels.
+at quality 75 and then cut so that the two block grids differ, both. JPEGs are restored as files, since their tables count; what
+is clean, as pixels.
 """
 
 import json

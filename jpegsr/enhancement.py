@@ -16,7 +16,7 @@ from jpegsr.photos import Photo
 TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
 # Restoring at the same size, the network's own errors outweigh what it removes from fine JPEGs. The share of its residual that
-# still gains falls from all at the first quality to none at the second (results/restoring.json).
+# still gains falls from all at the first quality to none at the second (what that brings: results/restoring.json).
 _ALL_UP_TO, _NONE_FROM = 80, 97
 
 
@@ -147,7 +147,7 @@ class Enhancer:
 
         if self.scale > 1:
             return inference.self_ensemble(run_with_strength) if self._self_ensemble else run_with_strength
-        strength *= 1.0 if jpeg is None else restoring_share(inspection.coarsest_quality(jpeg, _ALL_UP_TO))
+        strength *= restoring_share(None if jpeg is None else inspection.coarsest_quality(jpeg, _ALL_UP_TO))
         return inference.self_ensemble(restore) if self._self_ensemble else restore
 
     def _tiling(self) -> inference.Tiling:
@@ -165,8 +165,10 @@ class Enhancer:
         return math.prod(len(cuts.starts) for cuts in self._tiling().shape(height, width))
 
 
-def restoring_share(quality: int) -> float:
-    """How much of what the network finds to restore in a JPEG of this quality is to be applied, 0-1."""
+def restoring_share(quality: int | None) -> float:
+    """How much of what the network finds to restore in a JPEG of this quality is to be applied, 0-1; all if it is not known."""
+    if quality is None:
+        return 1.0
     return min(max((_NONE_FROM - quality) / (_NONE_FROM - _ALL_UP_TO), 0.0), 1.0)
 
 

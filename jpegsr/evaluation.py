@@ -85,7 +85,7 @@ def evaluate(
         original = degradation.crop_to_multiple(images.read_rgb(path), scale)
         reduced = degradation.downscale(original, scale)
         for quality in qualities:
-            all_methods = {**methods, **_as_methods(systems or {}, reduced, quality, scale)}
+            all_methods = {**methods, **(_as_methods(systems, reduced, quality, scale) if systems else {})}
             yield compare(all_methods, original, degradation.jpeg(reduced, quality), quality, dataset, name, not is_warm)
             is_warm = True
 

@@ -141,19 +141,25 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
     return dataclasses.replace(report, earlier_jpeg=earlier_jpeg)
 
 
-def coarsest_quality(jpeg: bytes, fine_from: int) -> int:
-    """The lowest quality that a JPEG file is known to have been compressed at; errors as in `inspect`.
+def coarsest_quality(jpeg: bytes, fine_from: int) -> int | None:
+    """The lowest quality that a JPEG file is known to have been compressed at; None if Pillow cannot read it.
 
     Args:
       jpeg: the file.
       fine_from: traces of an earlier, coarser compression are searched for only if the file's own quality is at least this.
     """
-    with _named_errors("the picture"), Image.open(io.BytesIO(jpeg), formats=_FORMATS) as image:
-        report = _describe_jpeg(image)
-        quality = report.quality if report else 100
-        luma = _decode_luma(image) if quality >= fine_from else None
-        earlier = None if luma is None else jpeg_traces.find_earlier_jpeg(luma, _luma_table(image))
-    return min(quality, earlier.quality) if earlier else quality
+    try:
+        with _named_errors("the picture"), Image.open(io.BytesIO(jpeg), formats=_FORMATS) as image:
+            report = _describe_jpeg(image)
+            if report is None:
+                return None
+            if report.quality < fine_from:
+                return report.quality
+            luma = _decode_luma(image)
+            earlier = None if luma is None else jpeg_traces.find_earlier_jpeg(luma, _luma_table(image))
+    except UserError:
+        return None
+    return min(report.quality, earlier.quality) if earlier else report.quality
 
 
 def describe(report: PhotoReport) -> dict[str, str]:

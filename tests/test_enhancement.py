@@ -359,6 +359,12 @@ def test_fine_jpegs_are_restored_less_at_their_own_size(photo):
     assert restored_share(png.getvalue()) == pytest.approx(1, abs=0.01)  # it may have been a JPEG before
 
 
+def test_a_jpeg_too_large_for_pillow_is_restored_all_the_same(photo, monkeypatch):
+    content = degradation.encode_jpeg(photo, 97)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert restored_share(content) == pytest.approx(1, abs=0.01)
+
+
 def test_a_shipped_model_restores_with_weights_of_its_own():
     assert model_files.find("base", 1).stem == "base_x1"
     assert model_files.find("fast", 1).stem == "fast_x2"
