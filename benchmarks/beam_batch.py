@@ -14,7 +14,6 @@ import logging
 import os
 import pathlib
 import random
-import shlex
 import signal
 import statistics
 import subprocess
@@ -23,12 +22,12 @@ import tempfile
 import time
 from typing import Any, ClassVar
 
+import figures_file
 from absl import app, flags
 from PIL import Image
 from sample_photo import SAMPLE, make_photo
 
-from jpegsr import batch, beam_files, beam_inference, beam_options, files, reports
-from jpegsr.images import write_text
+from jpegsr import batch, beam_files, beam_inference, beam_options, files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("photos", 200, "mixed small photos for the throughput")
@@ -188,8 +187,7 @@ def main(_: list[str]) -> None:
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
         protocol = f"base x2, runtime auto, FnApiRunner; medians of {FLAGS.rounds} rounds, PNG results"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, protocol, figures)
 
 
 if __name__ == "__main__":

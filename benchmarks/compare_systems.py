@@ -10,7 +10,6 @@ system costs is measured first, in a process of its own; one that cannot run her
 import csv
 import json
 import pathlib
-import shlex
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import tempfile
 import time
 from typing import Any
 
+import figures_file
 import numpy as np
 from absl import app, flags
 from peak_memory import PeakMemory
@@ -144,11 +144,8 @@ def main(_: list[str]) -> None:
     entries = {name: entries[name] for name in known}
     chosen = {name: known[name][1] for name in measured if not entries[name]["skipped"]}
     scores = sorted(score(chosen, datasets) + scores, key=lambda row: [evaluation.BICUBIC, *known].index(row.method))
-    cards = {name: model_files.read_card(model_files.find(name, SCALE)) for name in ("base", "fast")}
-    models = {name: {"sha256": card["sha256"], "config": card["config"]} for name, card in cards.items()}
     protocol = f"{' '.join((evaluation.__doc__ or '').split())} Costs: input of {SIDE}x{SIDE}, median of {FLAGS.rounds} rounds."
-    origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, models)
-    origin["systems"] = entries
+    origin = {**figures_file.origin(protocol, ("base", "fast"), SCALE), "systems": entries}
     reports.write_csv(folder / "results.csv", scores)
     reports.write_json(folder / "results.json", scores, origin)
     images.write_text(folder / "results.md", costs_table(entries) + "\n" + reports.markdown(scores, origin))

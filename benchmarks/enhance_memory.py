@@ -9,21 +9,20 @@ Each runtime and size runs in a process of its own. 24 megapixels are 6000x4000;
 import json
 import pathlib
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 
+import figures_file
 import numpy as np
 from absl import app, flags
 from peak_memory import PeakMemory
 from PIL import Image
 from sample_photo import make_photo
 
-from jpegsr import photos, reports
+from jpegsr import photos
 from jpegsr.enhancement import Enhancer
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", None, "JSON file to write")
@@ -72,8 +71,7 @@ def main(_: list[str]) -> None:
             figures[case] = json.loads(output.splitlines()[-1])
             print(case, figures[case])
     if FLAGS.output:
-        origin = reports.origin_of("python " + shlex.join(sys.argv), "base x2, JPEG in, PNG out", {})
-        write_text(FLAGS.output, json.dumps({**origin, "cases": figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, "base x2, JPEG in, PNG out", {"cases": figures})
 
 
 if __name__ == "__main__":

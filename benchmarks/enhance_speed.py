@@ -8,7 +8,6 @@ candidate runs once, so that a slow minute hits all of them.
 
 import json
 import pathlib
-import shlex
 import statistics
 import subprocess
 import sys
@@ -16,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import figures_file
 from absl import app, flags
 from sample_photo import make_photo
 
-from jpegsr import model_files, photos, reports, runtimes
+from jpegsr import photos, runtimes
 from jpegsr.enhancement import Enhancer
-from jpegsr.images import write_text
 from jpegsr.pixels import to_unit
 
 FLAGS = flags.FLAGS
@@ -87,12 +86,8 @@ def main(_: list[str]) -> None:
         }
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        card = model_files.read_card(model_files.find(FLAGS.model, 2))
-        models = {FLAGS.model: {"sha256": card["sha256"], "config": card["config"]}}
-        origin = reports.origin_of(
-            "python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} rounds, {FLAGS.model} x2", models
-        )
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        protocol = f"median of {FLAGS.rounds} rounds, {FLAGS.model} x2"
+        figures_file.write(FLAGS.output, protocol, figures, [FLAGS.model])
 
 
 if __name__ == "__main__":

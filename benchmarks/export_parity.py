@@ -7,22 +7,20 @@ the page. The test pictures are reduced and compressed as `jpegsr evaluate` does
 """
 
 import dataclasses
-import json
 import pathlib
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+import figures_file
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from sample_photo import make_photo
 
-from jpegsr import degradation, evaluation, exporting, images, inference, reports, weights
+from jpegsr import degradation, evaluation, exporting, images, inference, weights
 from jpegsr.endpoints import ServingOptions
 from jpegsr.exporting import Format, Precision, Upscale
 from jpegsr.images import write_text
@@ -202,8 +200,7 @@ def main(_: list[str]) -> None:
     print(text)
     if FLAGS.output:
         what = f"{FLAGS.model} x{SCALE}, {pathlib.Path(FLAGS.pictures).name}, input of {SPEED_SIDE}x{SPEED_SIDE} timed"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), what, {})
-        write_text(FLAGS.output, json.dumps({**origin, "weights_sha256": trained.checksum, "rows": rows}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, what, {"weights_sha256": trained.checksum, "rows": rows})
     if FLAGS.page:
         put_on_page(pathlib.Path(FLAGS.page), text)
 

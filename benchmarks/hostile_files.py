@@ -6,23 +6,19 @@ Each file must be enhanced or refused in one line that names it; a valid one mus
 """
 
 import collections
-import json
 import pathlib
 import queue
-import shlex
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import figures_file
 from absl import app, flags
 from hostile_corpus import CONTROL, Case, make_case
 from hostile_seeds import seed_files
 from hostile_worker import BLOATED_BYTES, MAX_PIXELS, Outcome, Worker
 from tqdm import tqdm
-
-from jpegsr import reports
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("cases", 2000, "how many files to try", lower_bound=1)
@@ -125,8 +121,7 @@ def main(_: list[str]) -> None:
             f"seed {FLAGS.seed}, {MAX_PIXELS} pixels at most, hung after {FLAGS.timeout:.0f} s, "
             f"bloated from {BLOATED_BYTES / 1e6:.0f} MB"
         )
-        origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, protocol, figures)
     if figures["not_clean"]:
         sys.exit(1)
 

@@ -13,7 +13,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import socket
 import statistics
 import subprocess
@@ -97,8 +96,7 @@ def main(_: list[str]) -> None:
     if FLAGS.worker is not None:
         be_worker(len(json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]))
         return
-    from jpegsr import reports
-    from jpegsr.images import write_text
+    import figures_file
 
     rounds = [{count: rates(count) for count in (1, 2)} for _round in range(FLAGS.rounds)]
 
@@ -115,8 +113,7 @@ def main(_: list[str]) -> None:
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
         protocol = f"{FLAGS.batch_per_worker} patches per worker, {FLAGS.steps} steps, median of {FLAGS.rounds} rounds"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, protocol, figures)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ counts, with all that is only then loaded or compiled. Needs the extra web, play
 import contextlib
 import functools
 import http.server
-import json
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,12 +19,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import figures_file
 from absl import app, flags
 from playwright.sync_api import Browser, Page, sync_playwright
 from sample_photo import make_photo
-
-from jpegsr import model_files, reports
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 3, "times that each page is opened")
@@ -123,11 +119,8 @@ def main(_: list[str]) -> None:
         version, seconds = browser.version, measure(browser, photo)
         browser.close()
     if FLAGS.output:
-        cards = {name: model_files.read_card(model_files.find(name, 2)) for name in MODELS}
-        models = {name: {"sha256": card["sha256"], "config": card["config"]} for name, card in cards.items()}
         what = f"from the click to the first result of a page just opened, {SIDE}x{SIDE} pixels, x2, Chromium {version}"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), what, models)
-        write_text(FLAGS.output, json.dumps({**origin, "seconds": seconds}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, what, {"seconds": seconds}, MODELS)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ operating system by then, so it is the work on them that is compared.
 import dataclasses
 import json
 import pathlib
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 
+import figures_file
 from absl import app, flags
 
-from jpegsr import images, preparation, reports
+from jpegsr import images, preparation
 from jpegsr.config import PreparationConfig, training_preset
 from jpegsr.data import PatchSampler, patch_dataset
 
@@ -79,9 +78,8 @@ def main(_: list[str]) -> None:
             figures[folder.name] = measure(folder, pathlib.Path(workspace))
         print(json.dumps({folder.name: figures[folder.name]}, indent=2))
     if FLAGS.output:
-        command = "python " + shlex.join(sys.argv)
         protocol = f"{FLAGS.batches} batches, median of {FLAGS.rounds} rounds, cache off"
-        images.write_text(FLAGS.output, json.dumps({**reports.origin_of(command, protocol, {}), **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, protocol, figures)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import pathlib
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -67,8 +66,7 @@ def main(_: list[str]) -> None:
     if FLAGS.measure:
         measure(FLAGS.measure)
         return
-    from jpegsr import reports
-    from jpegsr.images import write_text
+    import figures_file
 
     figures = {}
     for name in FLAGS.presets:
@@ -77,8 +75,7 @@ def main(_: list[str]) -> None:
         figures[name] = json.loads(output.splitlines()[-1])
         print(name, figures[name], flush=True)
     if FLAGS.output:
-        origin = reports.origin_of("python " + shlex.join(sys.argv), f"the fastest of {FLAGS.steps} steps, float32", {})
-        write_text(FLAGS.output, json.dumps({**origin, "presets": figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, f"the fastest of {FLAGS.steps} steps, float32", {"presets": figures})
 
 
 if __name__ == "__main__":

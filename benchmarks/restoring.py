@@ -8,20 +8,17 @@ at quality 75 and then cut so that the two block grids differ, both. JPEGs are r
 is clean, as pixels.
 """
 
-import json
-import shlex
-import sys
 from collections.abc import Callable
 
+import figures_file
 import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from jpegsr import degradation, model_files, photos, reports
+from jpegsr import degradation, photos
 from jpegsr.data import open_source, validation_images
 from jpegsr.enhancement import Enhancer
 from jpegsr.evaluation import score_picture
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("data", None, "folders of training pictures, in the order of the training", required=True)
@@ -78,11 +75,8 @@ def main(_: list[str]) -> None:
         rows.append({"way": way, "quality": quality, **gains(enhancer, pictures, way, quality)})
         tqdm.write(str(rows[-1]))
     if FLAGS.output:
-        card = model_files.read_card(model_files.find(FLAGS.model, 1))
-        models = {FLAGS.model: {"sha256": card["sha256"], "config": card["config"]}}
         what = f"gain over the JPEG in dB (PSNR capped at 60), means over {len(pictures)} held-out pictures"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), what, models)
-        write_text(FLAGS.output, json.dumps({**origin, "rows": rows}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, what, {"rows": rows}, [FLAGS.model], scale=1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import io
 import json
 import pathlib
 import random
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import figures_file
 import grpc
 import numpy as np
 import psutil
@@ -36,8 +36,7 @@ from PIL import Image, ImageOps
 from sample_photo import SAMPLE
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from jpegsr import exporting, reports, weights
-from jpegsr.images import write_text
+from jpegsr import exporting, weights
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("minutes", 5, "how long the load lasts")
@@ -363,8 +362,7 @@ def main(_: list[str]) -> None:
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
         protocol = "base x2, stand-in server of the tests (2 requests at work at a time, one in the model), all on one machine"
-        origin = reports.origin_of("python " + shlex.join(sys.argv), protocol, {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, protocol, figures)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,13 @@ python benchmarks/startup.py [--output=results/startup.json]
 """
 
 import json
-import shlex
 import statistics
 import subprocess
 import sys
 import time
 
+import figures_file
 from absl import app, flags
-
-from jpegsr import reports
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("rounds", 15, "how often to run each; the medians count")
@@ -33,8 +30,7 @@ def main(_: list[str]) -> None:
     figures = {"help_seconds": round(help_seconds, 3), "help_over_empty_python": round(help_seconds / empty_seconds, 1)}
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        origin = reports.origin_of("python " + shlex.join(sys.argv), f"median of {FLAGS.rounds} runs", {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, f"median of {FLAGS.rounds} runs", figures)
 
 
 if __name__ == "__main__":

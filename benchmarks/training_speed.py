@@ -9,19 +9,17 @@ one constant batch, and the rate of the input pipeline alone as a multiple of wh
 import dataclasses
 import json
 import pathlib
-import shlex
-import sys
 import tempfile
 import threading
 import time
 
+import figures_file
 import tensorflow as tf
 from absl import app, flags
 
-from jpegsr import models, reports, training
+from jpegsr import models, training
 from jpegsr.config import RunConfig, TrainingConfig, training_preset
 from jpegsr.data import PatchSampler, patch_dataset
-from jpegsr.images import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "folder of training pictures", required=True)
@@ -106,9 +104,7 @@ def main(_: list[str]) -> None:
     }
     print(json.dumps(figures, indent=2))
     if FLAGS.output:
-        command = "python " + shlex.join(sys.argv)
-        origin = reports.origin_of(command, f"{FLAGS.steps} steps, median of {FLAGS.rounds} rounds", {})
-        write_text(FLAGS.output, json.dumps({**origin, **figures}, indent=2) + "\n")
+        figures_file.write(FLAGS.output, f"{FLAGS.steps} steps, median of {FLAGS.rounds} rounds", figures)
 
 
 if __name__ == "__main__":

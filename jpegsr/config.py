@@ -192,6 +192,23 @@ class PreparationConfig(JsonMixin):
 
 
 @dataclasses.dataclass(frozen=True)
+class DemoConfig(JsonMixin):
+    """How `demo.served` serves its page."""
+
+    host: str = setting("127.0.0.1", "address to listen at; 0.0.0.0 for all of this machine's")
+    port: int | None = setting(None, "port to listen at; 0 for any that is free, unset: the first free one from 7860")
+    max_pixels: int = setting(50_000_000, "refuse photos, and results, with more pixels than this")
+    max_megabytes: int = setting(50, "refuse uploads above this size")
+    max_waiting: int = setting(20, "turn requests away while so many wait")
+    open_browser: bool = setting(False, "open the page in this machine's browser")
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "max_pixels", "max_megabytes", "max_waiting")
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise UserError(f"port {self.port} is not within 0-65535")
+
+
+@dataclasses.dataclass(frozen=True)
 class StageConfig(JsonMixin):
     """The optimisation of one training stage (section 3: L1 loss, Adam)."""
 

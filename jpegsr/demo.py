@@ -4,13 +4,13 @@ What the page looks like is in `demo_page`, what is done with photos in `demo_wo
 """
 
 import contextlib
-import dataclasses
 import os
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 from jpegsr import demo_files
+from jpegsr.config import DemoConfig
 from jpegsr.demo_work import Models
 from jpegsr.errors import UserError
 
@@ -20,37 +20,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FORM_BYTES = 100_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How the page is served.
-
-    Attributes:
-      host: address to listen at.
-      port: likewise; 0 for any that is free, None for the first free one from 7860.
-      max_pixels: of photos and of results.
-      max_megabytes: of an upload.
-      max_waiting: requests that may wait; further ones are told so.
-      open_browser: open the page in this machine's browser.
-    """
-
-    host: str = "127.0.0.1"
-    port: int | None = None
-    max_pixels: int = 50_000_000
-    max_megabytes: int = 50
-    max_waiting: int = 20
-    open_browser: bool = False
-
-    def __post_init__(self) -> None:
-        """`UserError` for values out of range."""
-        for name in ("max_pixels", "max_megabytes", "max_waiting"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)} is not above zero")
-        if self.port is not None and not 0 <= self.port <= 65535:
-            raise UserError(f"--port={self.port} is not within 0-65535")
-
-
 @contextlib.contextmanager
-def served(models: Models, options: Options = Options()) -> Iterator[str]:
+def served(models: Models, config: DemoConfig) -> Iterator[str]:
     """Serve the page within the block, whose value is its address.
 
     Everything temporary is removed at the end. To be used once in a process, before Gradio is imported.
@@ -58,7 +29,7 @@ def served(models: Models, options: Options = Options()) -> Iterator[str]:
     Raises:
       UserError: the address or port cannot be had.
     """
-    port = _free_port(options.host, options.port)
+    port = _free_port(config.host, config.port)
     with demo_files.temporary_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -66,36 +37,36 @@ def served(models: Models, options: Options = Options()) -> Iterator[str]:
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, [os.environ.get(name), *_LOOPBACK]))
         sessions = demo_files.Sessions(folder)
-        blocks = _build(models, options, sessions)
+        blocks = _build(models, config, sessions)
         try:
-            yield _launch(blocks, options, port)
+            yield _launch(blocks, config, port)
         finally:
             sessions.end_all()
             blocks.close(verbose=False)
 
 
-def _build(models: Models, options: Options, sessions: demo_files.Sessions) -> Any:
+def _build(models: Models, config: DemoConfig, sessions: demo_files.Sessions) -> Any:
     import gradio as gr
 
     from jpegsr import demo_page
 
     gr.set_static_paths([demo_files.samples_folder()])
-    blocks = demo_page.build(models, sessions, options.max_pixels)
-    return blocks.queue(max_size=options.max_waiting)
+    blocks = demo_page.build(models, sessions, config.max_pixels)
+    return blocks.queue(max_size=config.max_waiting)
 
 
-def _launch(blocks: Any, options: Options, port: int) -> str:
+def _launch(blocks: Any, config: DemoConfig, port: int) -> str:
     from starlette.middleware import Middleware
 
     from jpegsr import demo_page
 
-    max_bytes = options.max_megabytes << 20
+    max_bytes = config.max_megabytes << 20
     _, url, _ = blocks.launch(
-        server_name=f"[{options.host}]" if ":" in options.host else options.host,
+        server_name=f"[{config.host}]" if ":" in config.host else config.host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
-        inbrowser=options.open_browser,
+        inbrowser=config.open_browser,
         share=False,
         ssr_mode=False,
         mcp_server=False,

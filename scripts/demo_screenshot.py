@@ -13,13 +13,14 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from jpegsr import demo
+from jpegsr.config import DemoConfig
 from jpegsr.demo_work import Models
 
 TARGET = pathlib.Path(__file__).parent.parent / "docs" / "images" / "demo.png"
 
 
 def main() -> None:
-    with demo.served(Models(["base"]), demo.Options(port=0)) as url, sync_playwright() as playwright:
+    with demo.served(Models(["base"]), DemoConfig(port=0)) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(url)

@@ -423,8 +423,8 @@ def test_taken_port_is_one_line(server, capsys):
     ("flag", "words"),
     [
         ("--models=none_such", "no model 'none_such'"),
-        ("--port=70000", "--port=70000 is not within"),
-        ("--max_pixels=0", "--max_pixels=0 is not above zero"),
+        ("--port=70000", "port 70000 is not within"),
+        ("--max_pixels=0", "max_pixels 0 is not above zero"),
     ],
 )
 def test_wrong_flags_are_one_line(flag, words, capsys):

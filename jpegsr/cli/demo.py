@@ -8,7 +8,8 @@ import threading
 
 from absl import flags
 
-from jpegsr.cli import enhancer_flags
+from jpegsr.cli import enhancer_flags, settings
+from jpegsr.config import DemoConfig
 from jpegsr.errors import UserError
 
 DESCRIPTION = """Serve a page to try jpegsr on: drop a photo, compare before and after, download the result. Or make a clean
@@ -23,18 +24,11 @@ EXAMPLES = (
 )
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("host", "127.0.0.1", "address to listen at; 0.0.0.0 for all of this machine's", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "port", None, "port to listen at; 0 for any that is free (default: the first free one from 7860)", flag_values=FLAGS
-)
 flags.DEFINE_list(
     "models", None, "shipped names, .keras files or folders of training runs (default: all that are shipped)", flag_values=FLAGS
 )
 enhancer_flags.define_runtime(FLAGS)
-flags.DEFINE_integer("max_pixels", 50_000_000, "refuse photos, and results, with more pixels than this", flag_values=FLAGS)
-flags.DEFINE_integer("max_megabytes", 50, "refuse uploads above this size", flag_values=FLAGS)
-flags.DEFINE_integer("max_waiting", 20, "turn requests away while so many wait", flag_values=FLAGS)
-flags.DEFINE_bool("open_browser", False, "open the page in this machine's browser", flag_values=FLAGS)
+settings.define(FLAGS, DemoConfig(), "default")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jpegsr import demo, demo_work
     from jpegsr.cli.main import load_tensorflow
 
-    options = demo.Options(FLAGS.host, FLAGS.port, FLAGS.max_pixels, FLAGS.max_megabytes, FLAGS.max_waiting, FLAGS.open_browser)
+    config = settings.override(FLAGS, DemoConfig())
     models = demo_work.Models(FLAGS.models or demo_work.shipped_models(), FLAGS.runtime, FLAGS.device)
     if "tensorflow" in models.runtime_names():
         load_tensorflow()
@@ -55,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     models.network(first, models.default_scale(first))  # what is broken shows here, and the first photo need not wait
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with demo.served(models, options) as url:
+    with demo.served(models, config) as url:
         print(f"jpegsr demo at {url} (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             stop.wait()

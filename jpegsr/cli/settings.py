@@ -28,7 +28,7 @@ def define(flag_values: flags.FlagValues, preset: Any, label: str = "base") -> N
             flags.DEFINE_enum(name, None, list(typing.get_args(kind)), help_text, flag_values=flag_values)
         elif kind is bool:
             flags.DEFINE_bool(name, None, help_text, flag_values=flag_values)
-        elif kind is int:
+        elif kind in (int, int | None):
             flags.DEFINE_integer(name, None, help_text, flag_values=flag_values)
         elif kind is float:
             flags.DEFINE_float(name, None, help_text, flag_values=flag_values)
@@ -42,7 +42,7 @@ def _shown(value: Any) -> str:
     """A setting as its flag takes it."""
     if isinstance(value, tuple):
         return ("-" if len(value) == 2 else ",").join(map(str, value)) or "unset"
-    return "unset" if value == "" else str(value)
+    return "unset" if value in ("", None) else str(value)
 
 
 def override(flag_values: flags.FlagValues, settings: Any) -> Any:
