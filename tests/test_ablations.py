@@ -1,0 +1,75 @@
+"""The variants of benchmarks/ablations.py: comparable networks, and what they are told."""
+
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "benchmarks"))
+
+import ablation_networks
+import ablations
+
+from jpegsr import models
+from jpegsr.config import ModelConfig
+
+BUILDS = {name: variant.build for name, variant in ablations.VARIANTS.items() if variant.build is not models.build_joint}
+SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2)
+
+
+@pytest.fixture(scope="module")
+def arithmetic_of_base() -> float:
+    return ablations.gigaflops(models.build_joint(ModelConfig()))
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_variants_cost_what_base_costs(name, arithmetic_of_base):
+    assert ablations.gigaflops(BUILDS[name](ModelConfig())) == pytest.approx(arithmetic_of_base, rel=0.06)
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_variants_take_odd_sizes_and_have_the_layers_that_stages_freeze(name, photo):
+    joint = BUILDS[name](SMALL)
+    pixels = photo[None, :21, :30].astype(np.float32) / 255
+    if ablations.VARIANTS[name].is_conditioned:
+        pixels = ablations.with_coarseness(pixels, [30])
+    outputs = joint(pixels)
+    assert outputs["restored"].shape == (1, 21, 30, 3)
+    assert outputs["upscaled"].shape == (1, 42, 60, 3)
+    weights = [joint.get_layer(part).count_params() for part in ("car", "sr")]
+    assert sum(weights) == joint.count_params()
+
+
+def test_reparameterized_convolution_is_one_convolution():
+    layer = ablation_networks.ReparameterizedConvolution(4, 3, padding="same")
+    features = np.random.default_rng(0).normal(size=(1, 6, 7, 4)).astype(np.float32)
+    layer(features)
+    layer.factors.assign([1.0, 2.0, 3.0, 4.0])
+    kernel = layer.kernel.numpy()
+    kernel[1, 1] += layer.pointwise.numpy() + np.diag([1.0, 2.0, 3.0, 4.0])
+    merged = keras.ops.conv(features, kernel, padding="same")
+    np.testing.assert_allclose(layer(features), merged, atol=1e-5)
+
+
+def test_features_reach_sr_beside_the_picture(photo):
+    joint = ablation_networks.features_passed(SMALL)
+    pixels = photo[None, :16, :16].astype(np.float32) / 255
+    subpixel = joint.get_layer("sr").layers[-1].get_layer("subpixel")
+    subpixel.kernel.assign(np.full(subpixel.kernel.shape, 0.1))
+    before = joint(pixels)
+    mixing = joint.get_layer("sr").get_layer("passed")
+    mixing.kernel.assign(np.zeros(mixing.kernel.shape))
+    after = joint(pixels)
+    np.testing.assert_array_equal(before["restored"], after["restored"])
+    assert np.abs(before["upscaled"] - after["upscaled"]).max() > 1e-3
+
+
+def test_coarseness_falls_with_quality_and_is_zero_for_clean_pictures():
+    values = np.asarray(ablations.coarseness([5, 10, 20, 30, 50, 70, 90, 0])).astype(int)
+    assert (np.diff(values) < 0).all()
+    assert values[-1] == 0
+    plane = ablations.with_coarseness(np.zeros((2, 3, 4, 3), np.uint8), [10, 0])
+    assert plane.dtype == np.uint8
+    assert np.asarray(plane)[:, 0, 0, 3].tolist() == [values[1], 0]
