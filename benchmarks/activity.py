@@ -1,0 +1,67 @@
+"""Which ReLUs work: the share of the values above zero after each, and of the channels that are above zero anywhere.
+
+    python benchmarks/activity.py --data=photos,BSDS400 [--models=base,fast] [--quality=30] [--output=results/activity.json]
+
+Measured on the centres of the pictures that training with the same folders keeps out, compressed. A block whose ReLU gives
+zeros adds a constant at most: it is arithmetic that does nothing.
+"""
+
+import json
+
+import figures_file
+import keras
+import numpy as np
+from absl import app, flags
+
+from jpegsr import degradation, weights
+from jpegsr.config import DataConfig
+from jpegsr.data import open_source, validation_images
+from jpegsr.pixels import to_unit
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("data", None, "folders of training pictures, in the order of the training", required=True)
+flags.DEFINE_list("models", ["base", "fast"], "names of shipped models, or others that --model takes")
+flags.DEFINE_integer("scale", 2, "theirs")
+flags.DEFINE_integer("quality", 30, "JPEG quality of the pictures")
+flags.DEFINE_integer("crop", 256, "central pixels that are taken, a side")
+flags.DEFINE_string("output", None, "JSON file to write")
+
+
+def rectified(network: keras.Model) -> keras.Model:
+    """The network with the outputs of its ReLUs for outputs."""
+    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.ReLU)]
+    return keras.Model(network.input, {layer.name: layer.output for layer in layers})
+
+
+def shares(network: keras.Model, pictures: list[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Of each ReLU, over pictures, float32 `[1, H, W, 3]`: mean share of the values, and share of the channels, above zero."""
+    probe = rectified(network)
+    values: dict[str, list[np.ndarray]] = {name: [] for name in probe.output}
+    for picture in pictures:
+        for name, features in probe(picture, training=False).items():
+            values[name].append((np.asarray(features) > 0).mean(axis=(0, 1, 2)))
+    return {
+        name: {"values": round(float(np.mean(rows)), 4), "channels": round(float(np.any(rows, axis=0).mean()), 4)}
+        for name, rows in values.items()
+    }
+
+
+def main(_: list[str]) -> None:
+    sources = [open_source(location, 2 * 64).split(DataConfig().holdout_every)[1] for location in FLAGS.data]
+    crops = validation_images(sources, FLAGS.crop, FLAGS.scale)
+    inputs = [to_unit(degradation.jpeg(degradation.downscale(crop, FLAGS.scale), FLAGS.quality))[None] for crop in crops]
+    figures = {}
+    for name in FLAGS.models:
+        joint = weights.load(name, FLAGS.scale).model
+        car, sr = joint.get_layer("car"), joint.get_layer("sr")
+        restored = [np.asarray(car(picture, training=False)) for picture in inputs]
+        figures[name] = {"car": shares(car, inputs), "sr": shares(sr, restored)}
+    print(json.dumps(figures, indent=2))
+    if FLAGS.output:
+        side = FLAGS.crop
+        protocol = f"{len(crops)} held-out pictures of at most {side}x{side}, x{FLAGS.scale}, quality {FLAGS.quality}"
+        figures_file.write(FLAGS.output, protocol, {"active": figures})
+
+
+if __name__ == "__main__":
+    app.run(main)
