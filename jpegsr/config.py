@@ -12,6 +12,7 @@ from jpegsr.errors import UserError
 
 CarBody = Literal["plain", "residual"]
 StageName = Literal["car", "sr", "joint"]
+LossName = Literal["l1", "l2", "log_l2"]
 STAGE_NAMES: tuple[StageName, ...] = ("car", "sr", "joint")
 SCALES = (2, 3, 4)
 
@@ -212,7 +213,11 @@ class DemoConfig(JsonMixin):
 class StageConfig(JsonMixin):
     """The optimisation of one training stage (section 3: L1 loss, Adam)."""
 
-    loss: Literal["l1", "l2"] = setting("l1", "mean absolute (l1, the paper's) or mean squared (l2) difference")
+    loss: LossName = setting(
+        "l1",
+        "mean absolute (l1, the paper's) or mean squared (l2) difference, or the logarithm of each patch's mean squared one "
+        "(log_l2): what PSNR averages, with more weight for good input than l1",
+    )
     steps: int = setting(100_000, "training steps of each stage that runs")
     batch_size: int = setting(16, "patches per step, over all devices together")
     optimizer: Literal["adam", "muon"] = setting(

@@ -4,14 +4,18 @@ Stage `car` maps Z to Y with CAR alone; `sr` maps the output of the frozen CAR t
 """
 
 import dataclasses
-from typing import Literal
 
 import keras
 from keras import ops
 
-from jpegsr.config import StageConfig, StageName
+from jpegsr.config import LossName, StageConfig, StageName
 from jpegsr.data import Patch
 from jpegsr.pixels import to_unit
+
+# Patches that are closer than about 40 dB already gain less and less by coming closer still.
+_LOG_FLOOR = 1e-4
+# Brings its gradient to about the size of that of "l1".
+_LOG_WEIGHT = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +35,26 @@ class Stage:
       name: "car", "sr" or "joint".
       trains: which of the networks "car" and "sr" change.
       losses: what is minimised; the first one is the result that progress and validation score.
-      kind: "l1" or "l2".
+      kind: what a difference counts.
     """
 
     name: StageName
     trains: tuple[str, ...]
     losses: tuple[OutputLoss, ...]
-    kind: Literal["l1", "l2"] = "l1"
+    kind: LossName = "l1"
 
     @property
     def main(self) -> OutputLoss:
         return self.losses[0]
 
     def difference(self, target, output):
-        """The loss per pixel: `[B, H, W, 3]` twice -> `[B, H, W]`."""
+        """The loss per pixel, of "log_l2" per patch: `[B, H, W, 3]` twice -> `[B, H, W]` or `[B]`."""
         difference = target - ops.cast(output, "float32")
-        return ops.mean(ops.abs(difference) if self.kind == "l1" else ops.square(difference), axis=-1)
+        if self.kind == "l1":
+            return ops.mean(ops.abs(difference), axis=-1)
+        if self.kind == "l2":
+            return ops.mean(ops.square(difference), axis=-1)
+        return _LOG_WEIGHT * ops.log(ops.mean(ops.square(difference), axis=(1, 2, 3)) + _LOG_FLOOR)
 
     def targets(self, patch: Patch) -> dict:
         """Output name -> the pixels that the output should have, in [0, 1]."""

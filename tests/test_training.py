@@ -122,6 +122,18 @@ def test_stage_losses_are_the_papers(photo_folder):
     assert float(stages.stage_loss(squared, squared.targets(batch), outputs)) == pytest.approx(0.25**2, rel=1e-5)
 
 
+def test_logarithmic_loss_gains_as_much_by_any_patch(photo_folder):
+    stage = stages.get_stage("sr", dataclasses.replace(make_config(photo_folder).stage, loss="log_l2"))
+    target = np.zeros((2, 4, 4, 3), np.float32)
+
+    def loss(*offsets: float) -> float:
+        return float(np.mean(stage.difference(target, target + np.array(offsets, np.float32)[:, None, None, None])))
+
+    assert loss(0.2, 0.4) == pytest.approx(0.02 * np.log([0.2**2 + 1e-4, 0.4**2 + 1e-4]).mean(), rel=1e-5)
+    assert loss(0.2, 0.4) - loss(0.1, 0.4) == pytest.approx(loss(0.2, 0.4) - loss(0.2, 0.2), rel=0.01)
+    assert loss(0.001, 0.4) - loss(0.0, 0.4) < 0.01 * (loss(0.2, 0.4) - loss(0.1, 0.4))
+
+
 def test_learning_rate_warms_up_and_decays():
     config = dataclasses.replace(
         training_preset("base").stage, steps=100, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-5

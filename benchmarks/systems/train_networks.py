@@ -14,7 +14,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import clean_base
 import edsr_baseline
@@ -28,7 +28,7 @@ from trained_network import WEIGHTS_FOLDER, save_weights
 
 from jpegsr import stages
 from jpegsr.cli.settings import parse_sources
-from jpegsr.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, training_preset
+from jpegsr.config import DataConfig, LossName, ModelConfig, RunConfig, TrainingConfig, training_preset
 from jpegsr.data import PatchSampler
 from jpegsr.images import write_text
 from jpegsr.runs import stop_requests
@@ -77,7 +77,7 @@ flags.DEFINE_string("weights_dir", str(WEIGHTS_FOLDER), "where the weights go")
 class LumaStage(stages.Stage):
     """A stage that compares the lumas, in [0, 1]."""
 
-    kind: Literal["l1", "l2"] = "l2"
+    kind: LossName = "l2"
 
     def difference(self, target, output):
         return super().difference(*(ops.image.rgb_to_grayscale(picture) for picture in (target, output)))
