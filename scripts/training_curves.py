@@ -1,4 +1,4 @@
-"""Keep the curves of a training run, from its TensorBoard logs, as a results file that figures are drawn from.
+"""Keep the curves of a training run, from its TensorBoard logs, and its settings, as a results file that figures are drawn from.
 
     python scripts/training_curves.py --run=runs/base_x2 --name=base --output=results/training_base_x2.json
 
@@ -63,6 +63,7 @@ def main(_: list[str]) -> None:
     what = "validation: mean PSNR-Y of the pictures kept out of training; in stage car, of what CAR restored"
     curves = {
         **reports.origin_of("python " + shlex.join(sys.argv), what, models),
+        "training": card["training"],
         "stages": {
             stage: read_stage(run / stage / "logs", FLAGS.stretch) for stage in STAGE_NAMES if (run / stage / "logs").is_dir()
         },
