@@ -1,4 +1,4 @@
-"""Keep the curves of a training run, from its TensorBoard logs, and its settings, as a results file that figures are drawn from.
+"""Keep the curves and settings of a training run, from its TensorBoard logs and card, as a results file for figures.
 
     python scripts/training_curves.py --run=runs/base_x2 --name=base --output=results/training_base_x2.json
 
