@@ -1,0 +1,102 @@
+"""Make all tables of a shipped model with `jpegsr evaluate`, and put them into `results/`.
+
+    python scripts/score_models.py --data=FOLDER --model=base --scale=2 [--only=openvino --only=litert]
+
+`FOLDER` holds the test sets Set5, Set14, B100 and Urban100, a folder each. Tables are made in `runs/scores` and copied to
+`results/` when all are done, since a changed results file would make the commit that the next one names a dirty one. A table
+that is there for these weights, from a run that was stopped, is not made again.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from absl import app, flags
+
+from jpegsr import model_files
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORK = ROOT / "runs" / "scores"
+JPEG = (10, 20, 30, 40)
+SETS = ("Set5", "Set14", "B100")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One call of `jpegsr evaluate`.
+
+    Attributes:
+      runtime: what runs the model.
+      datasets: names of the test sets.
+      qualities: of the JPEGs, 0 for clean.
+      flags: further ones.
+    """
+
+    runtime: str
+    datasets: tuple[str, ...] = SETS
+    qualities: tuple[int, ...] = JPEG
+    flags: tuple[str, ...] = ()
+
+
+# By what follows MODEL_xSCALE in the name of the results' folder.
+TABLES = {
+    "": Table("tensorflow", qualities=(0, 5, 10, 20, 30, 40, 50, 70, 90, 100)),
+    "openvino": Table("openvino"),
+    "litert": Table("litert"),
+    "urban100_openvino": Table("openvino", ("Urban100",)),
+    "self_ensemble": Table("tensorflow", ("Set5", "Set14"), flags=("--self_ensemble",)),
+}
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data", None, "folder of the test sets", required=True)
+flags.DEFINE_string("model", "base", "shipped name")
+flags.DEFINE_integer("scale", 2, "2, 3 or 4")
+flags.DEFINE_multi_enum("only", list(TABLES), list(TABLES), "tables to make, by the end of their names; of the main one: none")
+
+
+def is_made(folder: pathlib.Path, sha256: str) -> bool:
+    """Whether a table of these weights is there."""
+    path = folder / "results.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["models"][FLAGS.model]["sha256"] == sha256
+
+
+def make(name: str, table: Table) -> None:
+    """Call `jpegsr evaluate` from a folder in which its paths, which the results name, are short."""
+    with tempfile.TemporaryDirectory() as workspace:
+        for dataset in table.datasets:
+            (pathlib.Path(workspace) / dataset).symlink_to((pathlib.Path(FLAGS.data) / dataset).resolve())
+        (pathlib.Path(workspace) / "results").symlink_to(WORK)
+        command = [
+            "evaluate",
+            "--nocontact_sheets",
+            f"--model={FLAGS.model}",
+            f"--scale={FLAGS.scale}",
+            f"--runtime={table.runtime}",
+            *table.flags,
+            f"--qualities={','.join(map(str, table.qualities))}",
+            f"--datasets={','.join(f'{dataset}={dataset}' for dataset in table.datasets)}",
+            f"--output_dir=results/{name}",
+        ]
+        print("jpegsr", *command, flush=True)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-m", "jpegsr.cli.main", *command], cwd=workspace, check=True, env=environment)
+
+
+def main(_: list[str]) -> None:
+    sha256 = model_files.read_card(model_files.find(FLAGS.model, FLAGS.scale))["sha256"]
+    WORK.mkdir(parents=True, exist_ok=True)
+    names = ["_".join(filter(None, [f"{FLAGS.model}_x{FLAGS.scale}", ending])) for ending in FLAGS.only]
+    for ending, name in zip(FLAGS.only, names, strict=True):
+        if not is_made(WORK / name, sha256):
+            make(name, TABLES[ending])
+    for name in names:
+        shutil.copytree(WORK / name, ROOT / "results" / name, dirs_exist_ok=True)
+        print(f"wrote results/{name}")
+
+
+if __name__ == "__main__":
+    app.run(main)
