@@ -5,8 +5,8 @@ r"""Put the best weights of a training run into the package, with a model card.
     python scripts/ship_model.py --name=base --scale=2 --scores=results/base_x2/results.json
 
 The first form copies the weights and writes what is known of their training; the second adds scores to the card, once
-`scripts/score_models.py` has made them from the shipped file. Weights of stage car, which restore and do not enlarge, become x1; their
-scores are those of `benchmarks/restoring.py`. `scripts/render_model_cards.py` puts the cards on a page.
+`scripts/score_models.py` has made them from the shipped file. Weights of stage car, which only restore, become x1;
+their scores are those of `benchmarks/restoring.py`. `scripts/render_model_cards.py` puts the cards on a page.
 """
 
 import json
