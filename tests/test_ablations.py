@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "benchmarks"))
 
@@ -15,6 +16,9 @@ import ablations
 from jpegsr import models
 from jpegsr.config import ModelConfig
 
+# Other benchmarks that tests load in this process have flags of the same names.
+for _flag in flags.FLAGS.get_flags_for_module("ablations"):
+    delattr(flags.FLAGS, _flag.name)
 BUILDS = {name: variant.build for name, variant in ablations.VARIANTS.items() if variant.build is not models.build_joint}
 SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2)
 
