@@ -13,8 +13,7 @@ from keras import layers, ops
 from jpegsr import models
 from jpegsr.config import ModelConfig
 from jpegsr.layers import CropLike
-
-NUM_CHANNELS = 3
+from jpegsr.models import NUM_CHANNELS, convolution, residual_block
 
 
 def _joint(car: keras.Model, sr: keras.Model, num_planes: int = NUM_CHANNELS) -> keras.Model:
@@ -24,21 +23,14 @@ def _joint(car: keras.Model, sr: keras.Model, num_planes: int = NUM_CHANNELS) ->
     return keras.Model(compressed, {"restored": restored, "upscaled": sr(outputs)}, name="joint")
 
 
-def _convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options: Any) -> layers.Conv2D:
-    return layers.Conv2D(filters, kernel_size, strides, padding="same", name=name, **options)
+def _with_layers(config: ModelConfig, kind: type, replace: Callable[[Any], Any]) -> keras.Model:
+    """The network of the package, with other layers in place of those of a kind."""
 
+    def clone(layer: Any) -> Any:
+        return replace(layer) if type(layer) is kind else layer.__class__.from_config(layer.get_config())
 
-def _block(features: Any, filters: int, name: str) -> Any:
-    residual = layers.ReLU(name=f"{name}_relu")(_convolution(filters, f"{name}_conv1")(features))
-    return layers.Add(name=f"{name}_add")([features, _convolution(filters, f"{name}_conv2")(residual)])
-
-
-def _replaced(network: keras.Model, kind: type, replace: Callable[[Any], Any]) -> keras.Model:
-    """A copy, with other layers in place of those of a kind."""
-    return keras.models.clone_model(
-        network,
-        clone_function=lambda layer: replace(layer) if type(layer) is kind else layer.__class__.from_config(layer.get_config()),
-    )
+    networks = (build(config) for build in (models.build_car, models.build_sr))
+    return _joint(*(keras.models.clone_model(network, clone_function=clone) for network in networks))
 
 
 def leaky(config: ModelConfig) -> keras.Model:
@@ -47,7 +39,7 @@ def leaky(config: ModelConfig) -> keras.Model:
     def replace(layer: layers.ReLU) -> layers.LeakyReLU:
         return layers.LeakyReLU(negative_slope=0.1, name=layer.name)
 
-    return _joint(*(_replaced(build(config), layers.ReLU, replace) for build in (models.build_car, models.build_sr)))
+    return _with_layers(config, layers.ReLU, replace)
 
 
 class ReparameterizedConvolution(layers.Conv2D):
@@ -72,7 +64,7 @@ def reparameterized(config: ModelConfig) -> keras.Model:
         kind = ReparameterizedConvolution if is_inner else layers.Conv2D
         return kind.from_config(layer.get_config())
 
-    return _joint(*(_replaced(build(config), layers.Conv2D, replace) for build in (models.build_car, models.build_sr)))
+    return _with_layers(config, layers.Conv2D, replace)
 
 
 def features_passed(config: ModelConfig) -> keras.Model:
@@ -87,7 +79,7 @@ def features_passed(config: ModelConfig) -> keras.Model:
     sr = models.build_sr(config)
     first = sr.get_layer("first")
     body = keras.Model([sr.input, first.output], sr.output)
-    mixed = first(restored) + _convolution(config.sr_num_filters, "passed", kernel_size=1)(passed)
+    mixed = first(restored) + convolution(config.sr_num_filters, "passed", kernel_size=1)(passed)
     return _joint(car, keras.Model([restored, passed], body([restored, mixed]), name="sr"))
 
 
@@ -95,56 +87,49 @@ def u_shaped(config: ModelConfig) -> keras.Model:
     """CAR as a U: 2 blocks of 96 channels at half resolution around 4 of 144 at a quarter, for the arithmetic of 5 at half."""
     half, quarter = config.car_num_filters, 3 * config.car_num_filters // 2
     compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
-    top = layers.ReLU()(_convolution(half, "first", 6, 2)(compressed))
-    top = _block(top, half, "block_down")
-    bottom = layers.ReLU()(_convolution(quarter, "down", 4, 2)(top))
+    top = layers.ReLU()(convolution(half, "first", 6, 2)(compressed))
+    top = residual_block(top, half, 1.0, "block_down")
+    bottom = layers.ReLU()(convolution(quarter, "down", 4, 2)(top))
     for i in range(4):
-        bottom = _block(bottom, quarter, f"block{i}")
-    up = ops.depth_to_space(_convolution(4 * half, "up", 1)(bottom), 2)
-    top = _block(top + CropLike(name="crop_up")([up, top]), half, "block_up")
-    residual = ops.depth_to_space(_convolution(NUM_CHANNELS * 4, "last", kernel_initializer="zeros")(top), 2)
+        bottom = residual_block(bottom, quarter, 1.0, f"block{i}")
+    up = ops.depth_to_space(convolution(4 * half, "up", 1)(bottom), 2)
+    top = residual_block(top + CropLike(name="crop_up")([up, top]), half, 1.0, "block_up")
+    residual = ops.depth_to_space(convolution(NUM_CHANNELS * 4, "last", kernel_initializer="zeros")(top), 2)
     restored = layers.Add(name="restored")([compressed, CropLike(name="crop")([residual, compressed])])
     return _joint(keras.Model(compressed, restored, name="car"), models.build_sr(config))
 
 
 def table_conditioned(config: ModelConfig) -> keras.Model:
-    """CAR reads a fourth plane: how coarse the quantisation table of the file is (`ablations.coarseness`)."""
+    """CAR reads a fourth plane: how coarse the quantisation table of the file is (`ablation_training.coarseness`)."""
     car = models.build_car(config)
     planes = keras.Input((None, None, NUM_CHANNELS + 1), name="compressed")
     picture = planes[..., :NUM_CHANNELS]
     first = car.get_layer("first")
     body = keras.Model([car.input, first.output], car.output)
-    strides = config.car_stride
-    plane = _convolution(config.car_num_filters, "coarseness", strides, strides)(planes[..., NUM_CHANNELS:])
+    stride = config.car_stride
+    plane = convolution(config.car_num_filters, "coarseness", stride, stride)(planes[..., NUM_CHANNELS:])
     restored = body([picture, first(picture) + plane])
     return _joint(keras.Model(planes, restored, name="car"), models.build_sr(config), NUM_CHANNELS + 1)
 
 
-def plain_full_resolution(config: ModelConfig) -> keras.Model:
-    """The paper's CAR: a plain chain at full resolution, batch-normalised, of the same arithmetic; SR without image skip."""
-    return models.build_joint(
-        dataclasses.replace(
-            config,
-            car_body="plain",
-            car_batch_normalization=True,
-            car_stride=1,
-            car_num_filters=48,
-            car_num_layers=10,
-            sr_image_skip=False,
-        )
-    )
-
-
-def plain_without_normalization(config: ModelConfig) -> keras.Model:
-    """The same without batch normalisation."""
-    return models.build_joint(
-        dataclasses.replace(config, car_body="plain", car_stride=1, car_num_filters=48, car_num_layers=10, sr_image_skip=False)
-    )
+def _at_full_resolution(config: ModelConfig, **changes: Any) -> keras.Model:
+    """CAR at full resolution, 48 channels wide, which costs what 96 at half resolution cost."""
+    return models.build_joint(dataclasses.replace(config, car_stride=1, car_num_filters=48, **changes))
 
 
 def residual_full_resolution(config: ModelConfig) -> keras.Model:
     """CAR at full resolution in residual blocks of 48 channels."""
-    return models.build_joint(dataclasses.replace(config, car_stride=1, car_num_filters=48, car_num_layers=10))
+    return _at_full_resolution(config)
+
+
+def plain_full_resolution(config: ModelConfig) -> keras.Model:
+    """The paper's CAR: a plain chain at full resolution, batch-normalised, of the same arithmetic; SR without image skip."""
+    return _at_full_resolution(config, car_body="plain", car_batch_normalization=True, sr_image_skip=False)
+
+
+def plain_without_normalization(config: ModelConfig) -> keras.Model:
+    """The same without batch normalisation."""
+    return _at_full_resolution(config, car_body="plain", sr_image_skip=False)
 
 
 def wider_and_shallower(config: ModelConfig) -> keras.Model:

@@ -193,7 +193,7 @@ class PreparationConfig(JsonMixin):
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoConfig(JsonMixin):
+class DemoConfig:
     """How `demo.served` serves its page."""
 
     host: str = setting("127.0.0.1", "address to listen at; 0.0.0.0 for all of this machine's")

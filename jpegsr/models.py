@@ -28,14 +28,15 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(previous)
 
 
-def _convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options) -> layers.Conv2D:
+def convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1, **options) -> layers.Conv2D:
+    """A convolution that keeps the size, but for its strides."""
     return layers.Conv2D(filters, kernel_size, strides, padding="same", name=name, **options)
 
 
-def _residual_block(features, filters: int, scaling: float, name: str):
+def residual_block(features, filters: int, scaling: float, name: str):
     """Convolution, ReLU, convolution, scaled and added to the input (EDSR, reference [4] of the paper)."""
-    residual = layers.ReLU(name=f"{name}_relu")(_convolution(filters, f"{name}_conv1")(features))
-    residual = _convolution(filters, f"{name}_conv2")(residual)
+    residual = layers.ReLU(name=f"{name}_relu")(convolution(filters, f"{name}_conv1")(features))
+    residual = convolution(filters, f"{name}_conv2")(residual)
     if scaling != 1.0:
         residual = residual * scaling
     return layers.Add(name=f"{name}_add")([features, residual])
@@ -49,10 +50,10 @@ def is_residual_block(layer_name: str) -> bool:
 def _car_body(features, config: ModelConfig):
     if config.car_body == "residual":
         for i in range(config.car_num_layers // 2):
-            features = _residual_block(features, config.car_num_filters, 1.0, f"block{i}")
+            features = residual_block(features, config.car_num_filters, 1.0, f"block{i}")
         return features
     for i in range(config.car_num_layers):
-        features = _convolution(config.car_num_filters, f"conv{i + 1}", use_bias=not config.car_batch_normalization)(features)
+        features = convolution(config.car_num_filters, f"conv{i + 1}", use_bias=not config.car_batch_normalization)(features)
         if config.car_batch_normalization:
             features = layers.BatchNormalization(name=f"norm{i + 1}")(features)
         features = layers.ReLU(name=f"relu{i + 1}")(features)
@@ -68,11 +69,11 @@ def build_car(config: ModelConfig) -> keras.Model:
     """
     compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
     stride = config.car_stride
-    features = _convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
+    features = convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
     features = layers.ReLU(name="first_relu")(features)
     features = _car_body(features, config)
     # Zeros at first: training starts from the picture as it is.
-    residual = _convolution(NUM_CHANNELS * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
+    residual = convolution(NUM_CHANNELS * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
     if stride > 1:
         residual = ops.depth_to_space(residual, stride)
         residual = CropLike(dtype="float32", name="crop")([residual, compressed])
@@ -86,13 +87,13 @@ def build_sr(config: ModelConfig) -> keras.Model:
     EDSR's residual blocks between two convolutions with a long skip, then one sub-pixel convolution (reference [7]).
     """
     restored = keras.Input((None, None, NUM_CHANNELS), name="restored")
-    first = _convolution(config.sr_num_filters, "first")(restored)
+    first = convolution(config.sr_num_filters, "first")(restored)
     features = first
     for i in range(config.sr_num_residual_blocks):
-        features = _residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
-    features = layers.Add(name="long_skip")([first, _convolution(config.sr_num_filters, "body_end")(features)])
+        features = residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
+    features = layers.Add(name="long_skip")([first, convolution(config.sr_num_filters, "body_end")(features)])
     initializer = "zeros" if config.sr_image_skip else "glorot_uniform"
-    pixels = _convolution(NUM_CHANNELS * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(features)
+    pixels = convolution(NUM_CHANNELS * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(features)
     upscaled = ops.depth_to_space(pixels, config.scale)
     if config.sr_image_skip:
         enlarged = layers.UpSampling2D(config.scale, interpolation="nearest", dtype="float32", name="enlarged")(restored)

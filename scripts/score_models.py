@@ -34,13 +34,13 @@ class Table:
       runtime: what runs the model.
       datasets: names of the test sets.
       qualities: of the JPEGs, 0 for clean.
-      flags: further ones.
+      options: further flags.
     """
 
     runtime: str
     datasets: tuple[str, ...] = SETS
     qualities: tuple[int, ...] = JPEG
-    flags: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 # By what follows MODEL_xSCALE in the name of the results' folder.
@@ -49,7 +49,7 @@ TABLES = {
     "openvino": Table("openvino"),
     "litert": Table("litert"),
     "urban100_openvino": Table("openvino", ("Urban100",)),
-    "self_ensemble": Table("tensorflow", ("Set5", "Set14"), flags=("--self_ensemble",)),
+    "self_ensemble": Table("tensorflow", ("Set5", "Set14"), options=("--self_ensemble",)),
 }
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "folder of the test sets", required=True)
@@ -76,7 +76,7 @@ def make(name: str, table: Table) -> None:
             f"--model={FLAGS.model}",
             f"--scale={FLAGS.scale}",
             f"--runtime={table.runtime}",
-            *table.flags,
+            *table.options,
             f"--qualities={','.join(map(str, table.qualities))}",
             f"--datasets={','.join(f'{dataset}={dataset}' for dataset in table.datasets)}",
             f"--output_dir=results/{name}",

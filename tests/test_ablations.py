@@ -1,4 +1,4 @@
-"""The variants of benchmarks/ablations.py: comparable networks, and what they are told."""
+"""The variants of benchmarks/ablation_variants.py: comparable networks, and what they are told."""
 
 import pathlib
 import sys
@@ -6,39 +6,36 @@ import sys
 import keras
 import numpy as np
 import pytest
-from absl import flags
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "benchmarks"))
 
 import ablation_networks
-import ablations
+import ablation_training
+from ablation_variants import VARIANTS
 
 from jpegsr import models
 from jpegsr.config import ModelConfig
 
-# Other benchmarks that tests load in this process have flags of the same names.
-for _flag in flags.FLAGS.get_flags_for_module("ablations"):
-    delattr(flags.FLAGS, _flag.name)
-BUILDS = {name: variant.build for name, variant in ablations.VARIANTS.items() if variant.build is not models.build_joint}
+BUILDS = {name: variant.build for name, variant in VARIANTS.items() if variant.build is not models.build_joint}
 SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2)
 
 
 @pytest.fixture(scope="module")
 def arithmetic_of_base() -> float:
-    return ablations.gigaflops(models.build_joint(ModelConfig()))
+    return ablation_training.gigaflops(models.build_joint(ModelConfig()))
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
 def test_variants_cost_what_base_costs(name, arithmetic_of_base):
-    assert ablations.gigaflops(BUILDS[name](ModelConfig())) == pytest.approx(arithmetic_of_base, rel=0.06)
+    assert ablation_training.gigaflops(BUILDS[name](ModelConfig())) == pytest.approx(arithmetic_of_base, rel=0.06)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
 def test_variants_take_odd_sizes_and_have_the_layers_that_stages_freeze(name, photo):
     joint = BUILDS[name](SMALL)
     pixels = photo[None, :21, :30].astype(np.float32) / 255
-    if ablations.VARIANTS[name].is_conditioned:
-        pixels = ablations.with_coarseness(pixels, [30])
+    if joint.input.shape[-1] > 3:
+        pixels = ablation_training.with_coarseness(pixels, [30])
     outputs = joint(pixels)
     assert outputs["restored"].shape == (1, 21, 30, 3)
     assert outputs["upscaled"].shape == (1, 42, 60, 3)
@@ -71,9 +68,9 @@ def test_features_reach_sr_beside_the_picture(photo):
 
 
 def test_coarseness_falls_with_quality_and_is_zero_for_clean_pictures():
-    values = np.asarray(ablations.coarseness([5, 10, 20, 30, 50, 70, 90, 0])).astype(int)
+    values = np.asarray(ablation_training.coarseness([5, 10, 20, 30, 50, 70, 90, 0])).astype(int)
     assert (np.diff(values) < 0).all()
     assert values[-1] == 0
-    plane = ablations.with_coarseness(np.zeros((2, 3, 4, 3), np.uint8), [10, 0])
+    plane = ablation_training.with_coarseness(np.zeros((2, 3, 4, 3), np.uint8), [10, 0])
     assert plane.dtype == np.uint8
     assert np.asarray(plane)[:, 0, 0, 3].tolist() == [values[1], 0]
