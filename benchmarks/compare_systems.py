@@ -5,6 +5,11 @@
 Runs every plug-in of `benchmarks/systems` and writes `results/systems/results.csv` (every picture), `.json` and `.md`. What a
 system costs is measured first, in a process of its own; one that cannot run here, or crashes, is left out with the reason.
 `--only` measures some plug-ins anew and keeps what the files say of the others, as after a change of the shipped models.
+
+Finer JPEGs and clean input, on which it shows whether a network was trained on clean pictures, need no costs:
+
+    jpegsr evaluate --model= --systems=$(grep -l ^SYSTEMS benchmarks/systems/*.py | paste -sd,) --qualities=50,90,0 \\
+        --datasets=Set5=Set5 --nocontact_sheets --output_dir=results/systems_fine
 """
 
 import csv
@@ -29,7 +34,7 @@ from jpegsr.errors import UserError, first_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures")
-flags.DEFINE_list("qualities", ["10", "20", "30", "50", "90", "0"], "JPEG qualities; 0 is uncompressed")
+flags.DEFINE_list("qualities", ["10", "20", "30"], "JPEG qualities; 0 is uncompressed")
 flags.DEFINE_string("output_dir", "results/systems", "folder for the results")
 flags.DEFINE_integer("rounds", 3, "how often each is timed; the median counts")
 flags.DEFINE_string("cost_of", None, "internal: measure this system in this process")
