@@ -54,19 +54,45 @@ class Session:
     """A page that is open in somebody's browser.
 
     Attributes:
-      folder: for its files alone, under a name that nobody guesses.
+      folder: for its files alone, under a name that nobody guesses, in the server's folder.
       uploads: files that were uploaded to it, which other sessions may share.
-      stop: set to call off what is under way.
       pictures: tab -> name -> what can be looked at there, uint8 `[H, W, 3]`, mapped from disk.
       last_used: when anything was asked for.
     """
 
     folder: pathlib.Path
     uploads: set[pathlib.Path] = dataclasses.field(default_factory=set)
-    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     pictures: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     last_used: float = dataclasses.field(default_factory=time.time)
     _details: collections.deque[pathlib.Path] = dataclasses.field(default_factory=collections.deque)
+    _stops: dict[str, threading.Event] = dataclasses.field(default_factory=dict)
+
+    def photo(self, path: pathlib.Path) -> pathlib.Path:
+        """Let a photo in: an upload, which is this session's from now on, or a sample.
+
+        Raises:
+          UserError: it is gone, or it is some other file of this machine, which a page never asks for, but a program may.
+        """
+        path = path.resolve()
+        is_sample = path.parent == samples_folder().resolve()
+        if not is_sample and self.folder.parent.resolve() not in path.parents:
+            raise UserError("the photo is neither an upload nor a sample")
+        if not path.is_file():
+            raise UserError("the photo is no longer here: upload it again")
+        if not is_sample:
+            self.uploads.add(path)
+        return path
+
+    def begin(self, tab: str) -> threading.Event:
+        """Call off what a tab is at, for something new. The event is set when that is to be called off in its turn."""
+        self.call_off(tab)
+        return self._stops.setdefault(tab, threading.Event())
+
+    def call_off(self, *tabs: str) -> None:
+        """Set the events of what these tabs are at, of all tabs without any."""
+        for tab in tabs or list(self._stops):
+            if stop := self._stops.pop(tab, None):
+                stop.set()
 
     def new_folder(self, tab: str) -> pathlib.Path:
         """For the next result of a tab; the one before goes."""
@@ -133,7 +159,7 @@ class Sessions:
         session = self._sessions.pop(key, None)
         if session is None:
             return
-        session.stop.set()
+        session.call_off()
         shared = set().union(*(other.uploads for other in self._sessions.values()))
         for path in session.uploads - shared:
             path.unlink(missing_ok=True)
@@ -142,12 +168,14 @@ class Sessions:
         shutil.rmtree(session.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def work(self, key: str | None) -> Iterator[Session]:
-        """The session, for work that writes files: should the page be closed meanwhile, they go when the work ends."""
+    def work(self, key: str | None, tab: str) -> Iterator[tuple[Session, threading.Event]]:
+        """For work of a tab that writes files: should the page be closed meanwhile, they go when the work ends.
+
+        The value is the session, and the event that is set when the work is called off.
+        """
         session = self.get(key)
-        session.stop.clear()
         try:
-            yield session
+            yield session, session.begin(tab)
         finally:
             with self._lock:
                 is_open = any(other is session for other in self._sessions.values())

@@ -1,13 +1,14 @@
 """What the page of `jpegsr demo` looks like, and what its controls do. Needs Gradio.
 
 Gradio's own reading of inputs is passed by (`preprocess=False`), as it would open whatever was uploaded. So what arrives is
-what a browser sent, except that Gradio has made sure that files are uploaded ones or samples; all else is checked here.
+what a browser, or any other program, sent, and is checked here.
 """
 
 import contextlib
 import html
 import logging
 import pathlib
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -125,11 +126,7 @@ def _chosen(photo: Any, session: Session) -> tuple[pathlib.Path, str]:
     """(path, name) of what a photo input holds."""
     if not photo:
         raise UserError("choose a photo first: drop one, paste one, or click on a sample")
-    path = pathlib.Path(photo["path"])
-    if not path.is_file():
-        raise UserError("the photo is no longer here: upload it again")
-    if path.parent != demo_files.samples_folder():
-        session.uploads.add(path)
+    path = session.photo(pathlib.Path(photo["path"]))
     return path, pathlib.Path(photo.get("orig_name") or path.name).name
 
 
@@ -198,7 +195,7 @@ class _EnhanceTab:
             show_progress_on=self._progress,
             **_AT_WORK,
         )
-        stop.click(_stopper(sessions), None, self._message, cancels=work, **_QUICK)
+        stop.click(_stopper(sessions, "enhance"), None, self._message, cancels=work, **_QUICK)
         self._viewer.show_on([], sessions, [gr.State("before"), gr.State("after")])
 
     def _scales(self, model: str) -> dict[str, Any]:
@@ -218,11 +215,10 @@ class _EnhanceTab:
         self, photo: Any, model: Any, scale: Any, strength: Any, kind: Any, request: gr.Request, progress: Any = _PROGRESS
     ) -> dict[Any, Any]:
         answer: dict[Any, Any] = {self._message: ""}
-        with _told(answer, self._message), self._sessions.work(request.session_hash) as session:
+        with _told(answer, self._message), self._sessions.work(request.session_hash, "enhance") as (session, stop):
 
             def advance(done: int, total: int) -> None:
-                if session.stop.is_set():
-                    raise files.StoppedError
+                _go_on_unless(stop)
                 progress((done, total), desc=f"Tile {min(done + 1, total)} of {total}", unit="tiles")
 
             progress(0, desc="Reading")
@@ -230,6 +226,7 @@ class _EnhanceTab:
             wish = Wish(model, scale, strength, kind)
             folder = session.new_folder("enhance")
             result = demo_work.enhance(path, name, wish, self._models, folder, self._max_pixels, advance)
+            _go_on_unless(stop)  # else this result would take the place of a newer one
             session.keep("enhance", {"before": result.before, "after": result.after})
             notes = {"note" if i == 0 else f"note {i + 1}": note for i, note in enumerate(result.notes)}
             answer |= {
@@ -268,6 +265,7 @@ class _WorseTab:
                     self._maps = gr.HTML()
         outputs = [self._message, self._progress, self._result, self._scores, self._first, self._second]
         outputs += [self._viewer.slider, self._viewer.zoom, self._viewer.divider, self._maps]
+        photo.change(self._take, photo, self._message, preprocess=False, show_progress="hidden", api_visibility="private")
         work = run.click(
             self._compare,
             [photo, quality, scale],
@@ -275,22 +273,29 @@ class _WorseTab:
             show_progress_on=self._progress,
             **_AT_WORK,
         )
-        stop.click(_stopper(sessions), None, self._message, cancels=work, **_QUICK)
+        stop.click(_stopper(sessions, "worse"), None, self._message, cancels=work, **_QUICK)
         self._viewer.show_on([self._first.input, self._second.input], sessions, [self._first, self._second])
+
+    def _take(self, photo: Any, request: gr.Request) -> dict[Any, Any]:
+        answer: dict[Any, Any] = {self._message: ""}
+        with _told(answer, self._message):
+            if photo:
+                _chosen(photo, self._sessions.get(request.session_hash))
+        return answer
 
     def _compare(self, photo: Any, quality: Any, scale: Any, request: gr.Request, progress: Any = _PROGRESS) -> dict[Any, Any]:
         answer: dict[Any, Any] = {self._message: ""}
-        with _told(answer, self._message), self._sessions.work(request.session_hash) as session:
+        with _told(answer, self._message), self._sessions.work(request.session_hash, "worse") as (session, stop):
 
             def advance(model: str) -> None:
-                if session.stop.is_set():
-                    raise files.StoppedError
+                _go_on_unless(stop)
                 names = self._models.with_scale(scale)
                 progress((names.index(model), len(names)), desc=f"Model {model}", unit="models")
 
             progress(0, desc="Reading")
             path, name = _chosen(photo, session)
             comparison = demo_work.make_worse(path, name, quality, scale, self._models, self._max_pixels, advance)
+            _go_on_unless(stop)
             answer |= self._answer(comparison, session)
         return answer
 
@@ -326,12 +331,17 @@ def _figures(pictures: Mapping[str, np.ndarray], folder: pathlib.Path) -> str:
     return f'<div class="maps">{figures}</div><p>{explanation}</p>'
 
 
-def _stopper(sessions: Sessions) -> Callable[..., str]:
+def _stopper(sessions: Sessions, tab: str) -> Callable[..., str]:
     def stop(request: gr.Request) -> str:
-        sessions.get(request.session_hash).stop.set()
+        sessions.get(request.session_hash).call_off(tab)
         return _message("Stopped.")
 
     return stop
+
+
+def _go_on_unless(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise files.StoppedError
 
 
 def _scores(comparison: Comparison) -> str:

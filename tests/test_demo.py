@@ -380,14 +380,15 @@ def test_server_fetches_nothing_and_bounds_requests(server, temporary):
     assert status_of(url) == 200
 
 
-def test_photos_are_files_and_no_addresses(server):
-    """What a page never sends: an address, and a file that nobody uploaded."""
+def test_photos_are_files_and_no_addresses(server, photo_file):
+    """What a page never sends: an address, and a file that nobody uploaded, said to be one or not."""
     _, url = server
     with urllib.request.urlopen(f"{url}config") as response:
         config = json.load(response)
     look = next(d for d in config["dependencies"] if d["targets"][0][1] == "change" and len(d["outputs"]) > 5)
-    for path in ("http://127.0.0.1:9/a.png", "https://example.com/a.png", "/etc/passwd"):
-        data = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    meta = {"meta": {"_type": "gradio.FileData"}}
+    photos = [{"path": path, **meta} for path in ("http://127.0.0.1:9/a.png", "https://example.com/a.png", "/etc/passwd")]
+    for data in (*photos, {"path": str(photo_file)}):
         body = {"data": [data], "fn_index": look["id"], "session_hash": "somebody"}
         request = urllib.request.Request(
             f"{url}gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -395,7 +396,10 @@ def test_photos_are_files_and_no_addresses(server):
         urllib.request.urlopen(request).close()
         with urllib.request.urlopen(f"{url}gradio_api/queue/data?session_hash=somebody", timeout=20) as events:
             completed = next(line for line in events if b"process_completed" in line)
-        assert json.loads(completed.removeprefix(b"data: "))["success"] is False
+        is_refused_by_gradio = json.loads(completed.removeprefix(b"data: "))["success"] is False
+        assert is_refused_by_gradio == ("meta" in data)
+        assert is_refused_by_gradio or b"neither an upload nor a sample" in completed
+    assert photo_file.is_file()
 
 
 def test_no_request_leaves_the_machine(server, new_page, requested):
@@ -492,10 +496,10 @@ def test_make_it_worse_refuses_what_cannot_be_scored(tmp_path):
 
 def test_sessions_forget_and_stop(tmp_path):
     sessions = Sessions(tmp_path)
-    with sessions.work("a") as session:
+    with sessions.work("a", "enhance") as (session, stop):
         (session.new_folder("enhance") / "result.png").write_bytes(b"1")
         sessions.end("a")  # the page is closed while the work goes on
-        assert session.stop.is_set()
+        assert stop.is_set()
         (session.new_folder("enhance") / "result.png").write_bytes(b"2")
     assert not session.folder.exists()
     assert sessions.get("a") is not session
@@ -506,14 +510,41 @@ def test_sessions_forget_and_stop(tmp_path):
     forgotten, in_use = sessions.get("forgotten"), sessions.get("in use")
     for path, session in zip(uploads[1:], (forgotten, in_use), strict=True):
         path.touch()
-        session.uploads.add(path)
+        assert session.photo(path) == path
+    stop = forgotten.begin("enhance")
     forgotten.last_used = 0
     os.utime(uploads[2], (0, 0))
     sessions.get("new")
     assert [path.exists() for path in uploads] == [False, False, True]
-    assert forgotten.stop.is_set()
+    assert stop.is_set()
     sessions.end_all()
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_new_work_of_a_tab_calls_off_the_old_and_no_other(tmp_path):
+    session = Sessions(tmp_path).get("a")
+    first, other = session.begin("enhance"), session.begin("worse")
+    second = session.begin("enhance")
+    assert (first.is_set(), second.is_set(), other.is_set()) == (True, False, False)
+    session.call_off("worse")
+    assert (second.is_set(), other.is_set()) == (False, True)
+
+
+def test_no_other_file_of_the_machine_is_let_in_or_deleted(tmp_path):
+    sessions = Sessions(tmp_path / "served")
+    private = tmp_path / "private.jpg"
+    private.write_bytes(b"1")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "link.jpg").symlink_to(private)
+    session = sessions.get("a")
+    for path in (private, tmp_path / "served" / ".." / "private.jpg", tmp_path / "served" / "link.jpg"):
+        with pytest.raises(UserError, match="neither an upload nor a sample"):
+            session.photo(path)
+    sample = demo_files.samples_folder() / "cat.jpg"
+    assert session.photo(sample).samefile(sample)
+    sessions.end_all()
+    assert private.exists()
+    assert sample.exists()
 
 
 def test_folders_of_killed_servers_are_removed(tmp_path, monkeypatch):
