@@ -49,7 +49,10 @@ class Archive:
     format: str = "png"
 
     def target(self, picture: Picture, by_whole_name: bool = False) -> str:
-        """Where the result goes: the suffix replaced, or, to tell photos apart, added."""
+        """Where the result goes: the suffix of the photo replaced, or, to tell photos apart, added.
+
+        It is always added to a name like `a.jpg.png`, whose result might meet that of an `a.jpg` otherwise.
+        """
         root = "" if self.kind == "file_list" else beam_files.root_of(self.location)
         name = beam_files.relative_name(picture.path, root)
         if picture.record is not None:
@@ -57,15 +60,20 @@ class Archive:
                 f"{name}/{picture.record.index:08}"  # what looks like a suffix may tell shards apart: x.tfrecord-00001-of-00010
             )
         elif not by_whole_name:
-            name = posixpath.splitext(name)[0]
+            stem, suffix = posixpath.splitext(name)
+            if suffix.lower() in photos.SUFFIXES and posixpath.splitext(stem)[1].lower() not in photos.SUFFIXES:
+                name = stem
         return posixpath.join(self.output_dir, name + photos.FORMATS[self.format][0])
 
     def has(self, path: str) -> bool:
-        """Whether a path that matches the pattern is a photo that is meant: no hidden file, no result, nothing else."""
+        """Whether a path that matches the pattern is one that is meant: no hidden file, no result, and a photo or a shard."""
+        if self.kind == "tfrecord" and not beam_files.has_wildcard(self.location):
+            return True
         parts = beam_files.relative_name(path, beam_files.root_of(self.location)).split("/")
         is_hidden = any(part.startswith(".") for part in parts)
         is_result = path.startswith(f"{self.output_dir.rstrip('/')}/")
-        return not is_hidden and not is_result and posixpath.splitext(path)[1].lower() in photos.SUFFIXES
+        is_of_its_kind = self.kind == "tfrecord" or posixpath.splitext(path)[1].lower() in photos.SUFFIXES
+        return not is_hidden and not is_result and is_of_its_kind
 
 
 def _list(archive: Archive) -> Iterator[Picture]:
@@ -73,8 +81,7 @@ def _list(archive: Archive) -> Iterator[Picture]:
     if archive.kind == "file_list":
         yield from map(Picture, beam_files.read_lines(archive.location))
     else:
-        paths = beam_files.find(archive.location)
-        yield from (Picture(path) for path in paths if archive.kind == "tfrecord" or archive.has(path))
+        yield from (Picture(path) for path in beam_files.find(archive.location) if archive.has(path))
 
 
 class _ListRecords(beam.DoFn):
@@ -98,9 +105,12 @@ class _Read(beam.DoFn):
 
     def process(self, group: tuple[bytes, Iterable[Picture]]) -> Iterator[Any]:
         pictures = sorted(set(group[1]))
+        taken: dict[str, str] = {}
         for picture in pictures:
             target = self._archive.target(picture, by_whole_name=len(pictures) > 1)
             try:
+                if (other := taken.setdefault(target, picture.name)) != picture.name:
+                    raise UserError(f"its result would have the name of that of {other!r}: enhance it to another folder")
                 if target == beam_files.absolute(picture.path):
                     raise UserError(f"{picture.name!r} would be overwritten by its own result: choose another --output_dir")
                 if not self._overwrite and beam_files.exists(target):
@@ -194,8 +204,9 @@ def _check(archive: Archive, output_folders: set[str]) -> None:
     for folder in output_folders:
         if re.search(r"[*?[]", folder):
             raise UserError(f"{folder!r} has one of *?[ in it, which Apache Beam takes for a pattern: choose another folder")
-    if archive.kind == "photos" and beam_files.root_of(archive.location).rstrip("/") == archive.output_dir.rstrip("/"):
-        raise UserError(f"results would lie among the photos of {archive.location!r}: choose another --output_dir")
+    is_among = beam_files.root_of(archive.location).rstrip("/") == archive.output_dir.rstrip("/")
+    if is_among and (archive.kind == "photos" or (archive.kind == "tfrecord" and beam_files.has_wildcard(archive.location))):
+        raise UserError(f"results would lie among the files of {archive.location!r}: choose another --output_dir")
     if not beam_files.matches_something(archive.location):
         raise UserError(f"no file matches {archive.location!r}")
     for folder in output_folders:

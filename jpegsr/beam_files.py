@@ -94,12 +94,13 @@ def absolute(path: str) -> str:
 def as_pattern(location: str) -> str:
     """A pattern, a file's path, or a folder's, as a pattern with an absolute path; errors as in `find`."""
     location = absolute(location)
-    if not _has_wildcard(location) and matches_something(below := f"{location.rstrip('/')}/**"):
+    if not has_wildcard(location) and matches_something(below := f"{location.rstrip('/')}/**"):
         return below
     return location
 
 
-def _has_wildcard(path: str) -> bool:
+def has_wildcard(path: str) -> bool:
+    """Whether a path is a pattern."""
     return re.search(r"[*?[]", path) is not None
 
 

@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -198,15 +199,26 @@ def list_jobs(
                 raise UserError(f"no picture in {argument!r}: looked for {', '.join(photos.SUFFIXES)} files")
             found += [(file, file.relative_to(path)) for file in below]
         elif not path.exists() and (matches := sorted(glob.glob(argument, recursive=True))):
-            files = [pathlib.Path(match) for match in matches if pathlib.Path(match).is_file()]
+            files = _meant(argument, [pathlib.Path(match) for match in matches], output_dir)
             if not files:
-                raise UserError(f"no file matches {argument!r}, only folders do")
+                raise UserError(f"no file matches {argument!r}, only folders or earlier results do")
             found += [(file, pathlib.Path(file.name)) for file in files]
         elif path.exists():
             found.append((path, pathlib.Path(path.name)))
         else:
             raise UserError(f"no file {argument!r}")
     return _place(list(dict.fromkeys(found)), output_dir, suffix, name_ending), failures
+
+
+def _meant(pattern: str, matches: list[pathlib.Path], output_dir: str | None) -> list[pathlib.Path]:
+    """The files among a pattern's matches, without the results of earlier runs where it reaches into their folder."""
+    files = [path for path in matches if path.is_file()]
+    if output_dir is None:
+        return files
+    out = pathlib.Path(output_dir).resolve()
+    start = pathlib.Path(re.split(r"[*?[]", pattern, maxsplit=1)[0] + "x").parent.resolve()
+    # Who begins the pattern within that folder means what is there.
+    return files if start.is_relative_to(out) else [file for file in files if not file.resolve().is_relative_to(out)]
 
 
 def _below(folder: pathlib.Path, output_dir: pathlib.Path, failures: list[Outcome]) -> list[pathlib.Path]:

@@ -147,6 +147,32 @@ def test_tfrecords(album, tmp_path):
     ]  # fmt: skip
 
 
+def test_no_result_takes_the_place_of_another(album, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("x.jpg", "x.jpg.png", "x.png"):
+        shutil.copy(album / "a.jpg", tmp_path / "in" / name)
+    assert main(["batch", f"--photos={tmp_path}/in", f"--output_dir={tmp_path}/out", FAST]) == 0
+    assert sorted(contents(tmp_path / "out")) == ["x.jpg.png", "x.jpg.png.png", "x.png.png"]
+    monkeypatch.chdir(album)
+    (tmp_path / "list.txt").write_text("a.jpg\n../album/deeper/../a.jpg\n./a.jpg\n")
+    assert main(["batch", f"--file_list={tmp_path}/list.txt", f"--output_dir={tmp_path}/listed", FAST]) == 1
+    failed = dead_letters(tmp_path / "listed" / "dead_letters.jsonl")
+    assert all("would have the name of that of" in reason for _, _, reason in failed)
+    assert len(failed) + len(contents(tmp_path / "listed")) == 3
+
+
+def test_results_among_shards_are_no_shards(album, tmp_path, capsys):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    with tf.io.TFRecordWriter(str(shards / "one.tfrecord")) as writer:
+        writer.write((album / "a.jpg").read_bytes())
+    for summary in ("1 done, 0 skipped", "0 done, 1 skipped"):
+        assert main(["batch", f"--tfrecord={shards}", f"--output_dir={shards}/out", FAST]) == 0
+        assert summary in capsys.readouterr().out
+    assert main(["batch", f"--tfrecord={shards}", f"--output_dir={shards}", FAST]) == 1
+    assert "among the files" in capsys.readouterr().err
+
+
 def test_an_output_folder_inside_the_input_is_no_input(album):
     (album / "deeper" / "broken.jpg").unlink()
     for _ in range(2):
@@ -166,7 +192,7 @@ def test_an_output_folder_inside_the_input_is_no_input(album):
         (["--photos=moon://album/*"], "Unable to get filesystem"),
         (["--file_list=list.txt"], "name the photos with one of"),
         (["--output_dir="], "--output_dir"),
-        (["--output_dir=album"], "among the photos"),
+        (["--output_dir=album"], "among the files"),
         (["--output_dir=album/a.jpg"], "cannot write to folder"),
         (["--output_dir=out[1]"], "which Apache Beam takes for a pattern"),
         (["--dead_letters=album/a.jpg/failed"], "cannot write to folder"),

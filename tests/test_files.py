@@ -185,6 +185,19 @@ def test_folders_may_be_named_in_any_way(album, monkeypatch):
         assert written(album / "out") == ["a.png", "deeper/b.png", "deeper/still/c.png"]
 
 
+def test_a_pattern_that_reaches_into_the_results_does_not_take_them_for_photos(album, monkeypatch):
+    (album / "deeper" / "broken.jpg").unlink()
+    monkeypatch.chdir(album.parent)
+    for pattern, out in (("album/deeper/**", "album/deeper/out"), ("*/*.jpg", "results")):
+        manifests = []
+        for _ in range(2):
+            assert main(["enhance", pattern, f"--output_dir={out}", FAST, "--format=jpeg", "--manifest=list.csv"]) == 0
+            manifests.append(pathlib.Path("list.csv").read_text())
+        assert manifests[1].count("skipped") == manifests[0].count("done") > 0
+        assert "done" not in manifests[1]
+        assert main(["enhance", f"{out}/*", f"--output_dir={out}", FAST, "--format=webp"]) == 0  # which asks for them
+
+
 def test_openvino_does_not_import_tensorflow(album, tmp_path):
     program = (
         "import sys; from jpegsr.cli.main import main;"

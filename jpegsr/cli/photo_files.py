@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import pathlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -119,7 +120,7 @@ class Batch:
 
     def _run_stream(self, enhancers: "Enhancers") -> int:
         """One photo, from standard input or to standard output."""
-        from jpegsr import photos
+        from jpegsr import files, photos
 
         source, output = self.photos[0], self.flag_values.output
         settings = enhancers.settings
@@ -135,12 +136,19 @@ class Batch:
         kind = photos.format_of(target) if target else self.flag_values.format or "png"
         place = target or f"standard output{photos.FORMATS[kind][0]}"
         photos.check_size(place, *settings.plan(*photo.pixels.shape[:2])[1:])
-        # In a thread, so that Ctrl-C can end what the network is at.
+        stop = threading.Event()
+
+        def go_on(done: int, total: int) -> None:
+            if stop.is_set():
+                raise files.StoppedError
+
+        # In a thread, so that Ctrl-C can end what the network is at: on a server at once, here after a tile.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            future = pool.submit(enhancers.enhance, photo, "standard input" if source == "-" else source)
+            future = pool.submit(enhancers.enhance, photo, "standard input" if source == "-" else source, go_on)
             try:
                 result = future.result()
             finally:
+                stop.set()
                 enhancers.close()
         if target:
             photos.write(target, result, photo, settings.encoder)
