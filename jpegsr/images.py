@@ -18,6 +18,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jpegsr.errors import UserError
 
+
+def _read_umask() -> int:
+    """Which permissions new files do not get. It can only be read by setting it, for all threads."""
+    os.umask(mask := os.umask(0))
+    return mask
+
+
+_UMASK = _read_umask()
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -48,7 +56,7 @@ def _opened(source: Source, name: str | None = None) -> Iterator[Image.Image]:
         raise UserError(f"no file {name!r}") from None
     except UnidentifiedImageError:
         raise UserError(f"{name!r} is not a picture that can be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DAMAGE as error:
         raise UserError(f"cannot read {name!r}: {error}") from None
 
 
@@ -128,9 +136,7 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         # mkstemp makes private files; the result gets the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,12 +5,13 @@ import dataclasses
 import io
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from jpegsr import images, jpeg_traces
 from jpegsr.errors import UserError, first_line
@@ -39,6 +40,7 @@ _MODE_NAMES = {
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _EXIF_DIRECTORY = 0x0112, 258, 0x8769
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
+_quiet = threading.Lock()
 _CROP_SIDE = 1024  # of what is searched for traces: enough of them, in a fraction of a second
 
 
@@ -112,9 +114,10 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
     name = name or os.fspath(path)
     content = images.read_bytes(path)
     with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        mode, jpeg = image.mode, None
         if image.format in ("JPEG", "MPO"):
             images.refuse_scan_bomb(content, name)
-        mode, jpeg = image.mode, _describe_jpeg(image)
+            jpeg = _describe_jpeg(image)
         luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
         # Pillow itself turns TIFFs.
         turned = image.format != "TIFF" and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
@@ -149,10 +152,9 @@ def coarsest_quality(jpeg: bytes, fine_from: int) -> int | None:
       fine_from: traces of an earlier, coarser compression are searched for only if the file's own quality is at least this.
     """
     try:
-        with _named_errors("the picture"), Image.open(io.BytesIO(jpeg), formats=_FORMATS) as image:
+        # Not by `Image.open`, which has a limit of pixels of its own.
+        with _named_errors("the picture"), JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg)) as image:
             report = _describe_jpeg(image)
-            if report is None:
-                return None
             if report.quality < fine_from:
                 return report.quality
             luma = _decode_luma(image)
@@ -199,7 +201,8 @@ def _describe_earlier(earlier: EarlierJpeg | None, is_jpeg: bool) -> str:
 def _named_errors(name: str) -> Iterator[None]:
     """What Pillow says about a file, as a `UserError` that names it; its warnings, say of odd EXIF, are kept quiet."""
     try:
-        with warnings.catch_warnings():
+        # What is done with warnings is a matter of the whole process: two threads would put back each other's state.
+        with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except UserError:
@@ -226,9 +229,7 @@ def _has_exif(image: Image.Image) -> bool:
     return "exif" in image.info or "Raw profile type exif" in image.info
 
 
-def _describe_jpeg(image: Any) -> JpegReport | None:
-    if image.format not in ("JPEG", "MPO"):
-        return None
+def _describe_jpeg(image: Any) -> JpegReport:
     # `layer` holds (identifier, horizontal and vertical sampling factor, table) of each component.
     tables = dict.fromkeys(component[3] for component in image.layer[:3])
     quality, is_exact = jpeg_traces.estimate_quality(np.array([image.quantization[i] for i in tables][:2]).reshape(-1, 8, 8))

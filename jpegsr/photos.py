@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyvips
-from PIL import Image
+from PIL import BmpImagePlugin, Image, TiffImagePlugin
 
 from jpegsr import colour_profiles, images
 from jpegsr.errors import UserError, first_line
@@ -160,7 +160,8 @@ def _open(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
 def _open_bmp(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
     """BMP by Pillow, as libvips does not read it."""
     try:
-        with Image.open(io.BytesIO(content), formats=["BMP"]) as bitmap:
+        # Not by `Image.open`, which has a limit of pixels of its own.
+        with BmpImagePlugin.BmpImageFile(io.BytesIO(content)) as bitmap:
             _check_pixels(bitmap.width, bitmap.height, max_pixels, name)
             mode = {"1": "L"}.get(bitmap.mode, bitmap.mode)
             image = pyvips.Image.new_from_array(np.asarray(bitmap.convert(mode if mode in ("L", "RGB", "RGBA") else "RGB")))
@@ -173,7 +174,7 @@ def _open_bmp(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
 def _with_tiff_exif(image: pyvips.Image, content: bytes) -> pyvips.Image:
     """The picture with the EXIF of a TIFF, which libvips leaves behind."""
     try:
-        with Image.open(io.BytesIO(content), formats=["TIFF"]) as tiff:
+        with TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as tiff:
             found = tiff.getexif()
             exif = Image.Exif()
             for tag in (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):  # description, camera, date, people, rights

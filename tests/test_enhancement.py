@@ -359,10 +359,13 @@ def test_fine_jpegs_are_restored_less_at_their_own_size(photo):
     assert restored_share(png.getvalue()) == pytest.approx(1, abs=0.01)  # it may have been a JPEG before
 
 
-def test_a_jpeg_too_large_for_pillow_is_restored_all_the_same(photo, monkeypatch):
-    content = degradation.encode_jpeg(photo, 97)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert restored_share(content) == pytest.approx(1, abs=0.01)
+def test_pillow_sets_no_limit_of_its_own(photo, monkeypatch):
+    large = np.tile(photo, (2000 // photo.shape[0] + 1, 2000 // photo.shape[1] + 1, 1))
+    content, bitmap = degradation.encode_jpeg(large, 97), io.BytesIO()
+    Image.fromarray(large).save(bitmap, "BMP")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", large.size // 3 // 2 - 1)  # an error is raised from twice that on
+    assert restored_share(content) == pytest.approx(0, abs=0.01)
+    assert np.array_equal(photos.read(bitmap.getvalue()).pixels, large)
 
 
 def test_a_shipped_model_restores_with_weights_of_its_own():
