@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from jpegsr import model_files, reports
+from jpegsr import model_files, provenance, reports
 from jpegsr.images import write_text
+
+provenance.source()  # that of the code which is about to run, whatever is committed meanwhile
 
 
 def origin(protocol: str, models: Iterable[str] = (), scale: int = 2) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def find(name_or_path: str, scale: int | None = None) -> pathlib.Path:
     others = [name for name in shipped_names() if name.rpartition("_x")[0] == name_or_path]
     if others:
         raise UserError(f"{name_or_path!r} has no weights for scale {scale}: there are {', '.join(others)}")
-    raise UserError(f"no model {name_or_path!r}: give a .keras file or one of {', '.join(shipped_names()) or 'none'}")
+    names = sorted({name.rpartition("_x")[0] for name in shipped_names()})
+    raise UserError(f"no model {name_or_path!r}: give a .keras file, the folder of a training run, or {' or '.join(names)}")
 
 
 def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -76,6 +77,12 @@ def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{str(beside)!r} is not a model card: {error!r}") from None
     return card
+
+
+def refuse_partial(path: pathlib.Path, card: dict[str, Any]) -> None:
+    """`UserError` for weights whose SR has not been trained."""
+    if card.get("stage") == "car":
+        raise UserError(f"{str(path)!r} has only been through stage car: it restores (scale 1), but does not enlarge")
 
 
 def config_of(name_or_path: str, scale: int | None = None) -> ModelConfig:

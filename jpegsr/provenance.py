@@ -1,5 +1,6 @@
 """Which code made a file: version and commit."""
 
+import functools
 import pathlib
 import subprocess
 
@@ -7,10 +8,14 @@ import jpegsr
 
 
 def source() -> dict[str, str]:
-    """The version of this package and the commit of its checkout, marked `-dirty` where files were changed since."""
+    """The version of this package and the commit of its checkout, marked `-dirty` where files were changed since.
+
+    A program that works for long calls it when it starts, too: the checkout may change, and what counts is what it imported.
+    """
     return {"version": jpegsr.__version__, "commit": _commit() or "unknown (not a git checkout)"}
 
 
+@functools.cache
 def _commit() -> str | None:
     """None unless git tracks this very file: an enclosing repository may be anybody's."""
     here = pathlib.Path(__file__)

@@ -74,6 +74,12 @@ def int8_files(weights_path: pathlib.Path, runtime: str) -> list[pathlib.Path]:
     return [path, path.with_suffix(".bin")] if runtime == "openvino" else [path]
 
 
+def checksums(weights_path: pathlib.Path, runtime: str) -> dict[str, str]:
+    """Name -> SHA-256 of each file that a runtime other than "auto" reads for these weights."""
+    files = [weights_path] if runtime == "tensorflow" else int8_files(weights_path, runtime)
+    return {path.name: model_files.sha256(path) for path in files}
+
+
 def choose(runtime: str, weights_path: pathlib.Path, device: str | None = None) -> str:
     """The runtime to use; "auto" takes the fastest one that is installed and has a file for these weights.
 
@@ -139,9 +145,12 @@ def load(
     if device not in (None, "cpu", "gpu"):
         raise UserError(f"no device {device!r}: choose cpu or gpu")
     path = model_files.find(model, scale)
-    config = ModelConfig.from_json(model_files.read_card(path)["config"])
+    card = model_files.read_card(path)
+    config = ModelConfig.from_json(card["config"])
     if scale not in (None, 1, config.scale):
         raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
+    if scale != 1:
+        model_files.refuse_partial(path, card)
     chosen = choose(runtime, path, device)
     output = "restored" if scale == 1 else "upscaled"
     make = {"tensorflow": _tensorflow, "openvino": _openvino, "litert": _litert}[chosen]

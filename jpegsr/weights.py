@@ -13,7 +13,7 @@ from jpegsr import models
 from jpegsr.config import ModelConfig
 from jpegsr.errors import UserError, first_line
 from jpegsr.images import write_text, written_beside
-from jpegsr.model_files import card_path, find, read_card, sha256
+from jpegsr.model_files import card_path, find, read_card, refuse_partial, sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ def load(name_or_path: str, scale: int | None = None, allow_partial: bool = Fals
     config = ModelConfig.from_json(card["config"])
     if scale not in (None, 1, config.scale):
         raise UserError(f"{str(path)!r} enlarges {config.scale} times, not {scale}")
-    if card.get("stage") == "car" and not allow_partial:
-        raise UserError(f"{str(path)!r} has only been through stage car: it restores (scale 1), but does not enlarge")
+    if not allow_partial:
+        refuse_partial(path, card)
     if sha256(path) != card["sha256"]:
         raise UserError(f"{str(path)!r} is not the file that its card describes (SHA-256 differs): copy both again")
     try:

@@ -4,13 +4,14 @@
 
 `FOLDER` holds the test sets Set5, Set14, B100 and Urban100, a folder each. Tables are made in `runs/scores` and copied to
 `results/` when all are done, since a changed results file would make the commit that the next one names a dirty one. A table
-that is there for these weights, from a run that was stopped, is not made again.
+that is there for these very files, from a run that was stopped, is not made again.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tempfile
 
 from absl import app, flags
 
-from jpegsr import model_files
+from jpegsr import model_files, runtimes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "runs" / "scores"
@@ -58,40 +59,49 @@ flags.DEFINE_integer("scale", 2, "2, 3 or 4")
 flags.DEFINE_multi_enum("only", list(TABLES), list(TABLES), "tables to make, by the end of their names; of the main one: none")
 
 
-def is_made(folder: pathlib.Path, sha256: str) -> bool:
-    """Whether a table of these weights is there."""
-    path = folder / "results.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["models"][FLAGS.model]["sha256"] == sha256
+def arguments_of(name: str, table: Table) -> list[str]:
+    """Of `jpegsr`, in a folder in which the paths, which the results name, are short."""
+    return [
+        "evaluate",
+        "--nocontact_sheets",
+        f"--model={FLAGS.model}",
+        f"--scale={FLAGS.scale}",
+        f"--runtime={table.runtime}",
+        *table.options,
+        f"--qualities={','.join(map(str, table.qualities))}",
+        f"--datasets={','.join(f'{dataset}={dataset}' for dataset in table.datasets)}",
+        f"--output_dir=results/{name}",
+    ]
+
+
+def is_made(name: str, table: Table) -> bool:
+    """Whether the table is there, made by the same call from the same files; `results.md` is written last."""
+    folder = WORK / name
+    if not (folder / "results.md").is_file():
+        return False
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    files = runtimes.checksums(model_files.find(FLAGS.model, FLAGS.scale), table.runtime)
+    is_same_call = results["command"] == f"jpegsr {shlex.join(arguments_of(name, table))}"
+    return is_same_call and results["models"][FLAGS.model]["files"] == files
 
 
 def make(name: str, table: Table) -> None:
-    """Call `jpegsr evaluate` from a folder in which its paths, which the results name, are short."""
+    """Call `jpegsr evaluate`."""
     with tempfile.TemporaryDirectory() as workspace:
         for dataset in table.datasets:
             (pathlib.Path(workspace) / dataset).symlink_to((pathlib.Path(FLAGS.data) / dataset).resolve())
         (pathlib.Path(workspace) / "results").symlink_to(WORK)
-        command = [
-            "evaluate",
-            "--nocontact_sheets",
-            f"--model={FLAGS.model}",
-            f"--scale={FLAGS.scale}",
-            f"--runtime={table.runtime}",
-            *table.options,
-            f"--qualities={','.join(map(str, table.qualities))}",
-            f"--datasets={','.join(f'{dataset}={dataset}' for dataset in table.datasets)}",
-            f"--output_dir=results/{name}",
-        ]
+        command = arguments_of(name, table)
         print("jpegsr", *command, flush=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-m", "jpegsr.cli.main", *command], cwd=workspace, check=True, env=environment)
 
 
 def main(_: list[str]) -> None:
-    sha256 = model_files.read_card(model_files.find(FLAGS.model, FLAGS.scale))["sha256"]
     WORK.mkdir(parents=True, exist_ok=True)
     names = ["_".join(filter(None, [f"{FLAGS.model}_x{FLAGS.scale}", ending])) for ending in FLAGS.only]
     for ending, name in zip(FLAGS.only, names, strict=True):
-        if not is_made(WORK / name, sha256):
+        if not is_made(name, TABLES[ending]):
             make(name, TABLES[ending])
     for name in names:
         shutil.copytree(WORK / name, ROOT / "results" / name, dirs_exist_ok=True)

@@ -170,6 +170,11 @@ def test_damaged_and_foreign_weights_are_refused(tiny_run, tmp_path, jpeg_file, 
     assert "not a model card" in error_line(capsys, command)[1]
     for refused in (command[:-1], ["export", f"--output_dir={tmp_path / 'out'}"]):
         assert "only been through stage car" in error_line(capsys, [*refused, f"--model={tiny_run / 'car'}"])[1]
+    for runtime in ("openvino", "litert"):  # whose files of a shipped model that restores alone are there
+        restoring = model_files.find("base", 1)
+        flags = [*command[:-1], f"--model={restoring}", f"--runtime={runtime}"]
+        assert "only been through stage car" in error_line(capsys, flags)[1]
+    assert "a training run, or base or fast" in error_line(capsys, [*command[:-1], "--model=base_x2"])[1]
     (tmp_path / "model.json").write_text(card.read_text().replace("sha256", "checksum"))
     assert "not a model card" in error_line(capsys, command)[1]
     assert not (tmp_path / "out.png").exists()

@@ -94,9 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
         load_tensorflow()
     from tqdm import tqdm
 
-    from jpegsr import evaluation, images, model_files, reports
+    from jpegsr import evaluation, images, model_files, provenance, reports, runtimes
     from jpegsr.enhancement import Enhancer
 
+    provenance.source()  # that of the code which is about to run, whatever is committed meanwhile
     cards = [(argument, model_files.read_card(model_files.find(argument, FLAGS.scale))) for argument in FLAGS.model]
     models = _label(cards)
     methods: dict[str, evaluation.Method] = {
@@ -118,7 +119,14 @@ def run(arguments: argparse.Namespace) -> int:
             sheet.add(comparison)
             if scores[-1].quality == qualities[-1]:
                 sheet.save(folder / f"{name}.png")
-    described = {name: {"sha256": card["sha256"], "config": card["config"]} for name, (_, card) in models.items()}
+    described = {
+        name: {
+            "sha256": card["sha256"],
+            "config": card["config"],
+            "files": runtimes.checksums(model_files.find(argument, FLAGS.scale), FLAGS.runtime),
+        }
+        for name, (argument, card) in models.items()
+    }
     origin = reports.origin_of(arguments.command_line, " ".join((evaluation.__doc__ or "").split()), described, plugins)
     text = reports.markdown(scores, origin)
     reports.write_csv(folder / "results.csv", scores)

@@ -63,8 +63,10 @@ def read_config() -> TrainingConfig:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from jpegsr import provenance
     from jpegsr.cli.main import load_tensorflow
 
+    provenance.source()  # that of the code which is about to run, whatever is committed meanwhile
     config = read_config()
     if not FLAGS.output_dir:
         raise UserError("name the folder of the run with --output_dir")
