@@ -32,7 +32,7 @@ _WARM_UP = 3
 flags.DEFINE_list("data", None, "folders of training pictures, as of `jpegsr train`", required=True)
 flags.DEFINE_string("output_dir", None, "folder of the runs", required=True)
 flags.DEFINE_string("output", "results/ablations.json", "JSON file to write")
-flags.DEFINE_multi_enum("only", list(VARIANTS), list(VARIANTS), "variants to train")
+flags.DEFINE_multi_enum("only", list(VARIANTS), list(VARIANTS), "variants to train, but for those that `--output` has")
 flags.DEFINE_integer("steps", 500, "steps of `base` whose processor time each variant gets")
 
 
@@ -106,7 +106,7 @@ def main(_: list[str]) -> None:
     known = json.loads(output.read_text(encoding="utf-8"))["variants"] if output.is_file() else {}
     base = Variant()
     with stop_requests() as stop:
-        for name in FLAGS.only:
+        for name in (name for name in FLAGS.only if name not in known):
             result = run(name, FLAGS.steps * seconds_per_step(base, base.phases[0]), stop)
             if result is None:
                 return

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from jpegsr import degradation, weights
+from jpegsr import degradation, model_files, weights
 from jpegsr.config import DataConfig
 from jpegsr.data import open_source, validation_images
 from jpegsr.pixels import to_unit
@@ -47,7 +47,7 @@ def shares(network: keras.Model, pictures: list[np.ndarray]) -> dict[str, dict[s
 
 
 def main(_: list[str]) -> None:
-    sources = [open_source(location, 2 * 64).split(DataConfig().holdout_every)[1] for location in FLAGS.data]
+    sources = [open_source(location, 64 * FLAGS.scale).split(DataConfig().holdout_every)[1] for location in FLAGS.data]
     crops = validation_images(sources, FLAGS.crop, FLAGS.scale)
     inputs = [to_unit(degradation.jpeg(degradation.downscale(crop, FLAGS.scale), FLAGS.quality))[None] for crop in crops]
     figures = {}
@@ -60,7 +60,8 @@ def main(_: list[str]) -> None:
     if FLAGS.output:
         side = FLAGS.crop
         protocol = f"{len(crops)} held-out pictures of at most {side}x{side}, x{FLAGS.scale}, quality {FLAGS.quality}"
-        figures_file.write(FLAGS.output, protocol, {"active": figures})
+        shipped = [name for name in FLAGS.models if model_files.shipped_scales(name)]
+        figures_file.write(FLAGS.output, protocol, {"active": figures}, shipped, FLAGS.scale)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ class StageConfig(JsonMixin):
     )
     learning_rate: float = setting(1e-4, "peak learning rate")
     final_learning_rate: float = setting(1e-4, "learning rate at the last step, reached along a cosine")
-    warmup_steps: int = setting(0, "steps over which the learning rate rises from zero")
+    warmup_steps: int = setting(0, "steps over which the learning rate rises from zero, at most half of all")
     gradient_clip_norm: float = setting(0.0, "largest global norm of the gradient; 0 does not clip")
     ema_decay: float = setting(
         0.999, "decay of the moving average of the weights, which is what gets saved; 0 saves the raw weights"

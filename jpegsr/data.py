@@ -63,6 +63,8 @@ class ImageSource:
       read: index -> uint8 `[H, W, 3]`; raises `UserError` for a picture that cannot be decoded.
       held_out: pictures that were kept apart for validation before, of a prepared source.
       holdout_every: the rule by which they were.
+      positions: of each picture among all that the source has, also those too small for this training: whether one is held
+        out must not depend on the size of the patches. By default there were no others.
     """
 
     location: str
@@ -70,6 +72,7 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     held_out: "ImageSource | None" = None
     holdout_every: int = 0
+    positions: Sequence[int] | None = None
 
     def split(self, every: int) -> tuple["ImageSource", "ImageSource"]:
         """The pictures to train on, and those to validate on: every N-th one; 0 keeps none for that.
@@ -78,9 +81,7 @@ class ImageSource:
           UserError: a prepared source was split otherwise.
         """
         if self.held_out is None:
-            return self.subset(lambda index: not is_held_out(index, every)), self.subset(
-                lambda index: is_held_out(index, every)
-            )
+            return self.subset(lambda i: not self.is_held_out(i, every)), self.subset(lambda i: self.is_held_out(i, every))
         if every != self.holdout_every:
             raise UserError(f"{self.location!r} was prepared with --holdout_every={self.holdout_every}: train with the same")
         return self, self.held_out
@@ -90,10 +91,10 @@ class ImageSource:
         kept = [index for index in range(len(self.names)) if keep(index)]
         return ImageSource(self.location, [self.names[index] for index in kept], lambda i: self.read(kept[i]))
 
-
-def is_held_out(index: int, every: int) -> bool:
-    """Whether the picture with this index is one of every N-th that are kept out of training; 0 keeps none."""
-    return every > 0 and index % every == every - 1
+    def is_held_out(self, index: int, every: int) -> bool:
+        """Whether the picture with this index is one of every N-th that are kept out of training; 0 keeps none."""
+        position = self.positions[index] if self.positions else index
+        return every > 0 and position % every == every - 1
 
 
 def open_source(location: str, min_size: int) -> ImageSource:
@@ -108,13 +109,14 @@ def open_source(location: str, min_size: int) -> ImageSource:
         from jpegsr.prepared import open_prepared
 
         return open_prepared(location, min_size)
-    paths, num_skipped = [], 0
-    for path in images.list_images(location):
+    paths, positions, num_skipped = [], [], 0
+    for position, path in enumerate(images.list_images(location)):
         try:
             size = images.read_size(path)
             if min(size) < min_size:
                 raise UserError(f"{str(path)!r} is {size[1]}x{size[0]}, below {min_size} pixels on a side")
             paths.append(path)
+            positions.append(position)
         except UserError as error:
             num_skipped += 1
             _logger.warning("skipped: %s", error)
@@ -126,7 +128,8 @@ def open_source(location: str, min_size: int) -> ImageSource:
             f"of at least {min_size} pixels on a side"
         )
     root = pathlib.Path(location)
-    return ImageSource(location, [str(path.relative_to(root)) for path in paths], lambda i: images.read_rgb(paths[i]))
+    names = [str(path.relative_to(root)) for path in paths]
+    return ImageSource(location, names, lambda i: images.read_rgb(paths[i]), positions=positions)
 
 
 def _open_tfds(location: str) -> ImageSource:
@@ -356,6 +359,8 @@ def validation_images(sources: list[ImageSource], crop: int, scale: int) -> list
         for index in range(len(source.names)):
             try:
                 image = source.read(index)
+            except DamagedDataError:
+                raise
             except UserError as error:
                 _logger.warning("skipped: %s", error)
                 continue

@@ -21,7 +21,7 @@ from jpegsr.data import Patch, PatchSampler
 from jpegsr.errors import UserError
 from jpegsr.images import written_beside
 from jpegsr.pixels import to_unit
-from jpegsr.runs import check_settings, model_card, start_weights, stop_requests
+from jpegsr.runs import check_settings, is_scored_alike, model_card, start_weights, stop_requests
 from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 
 
@@ -150,6 +150,8 @@ def _fit_stage(
     )
     model.optimizer.build(model.trainable_variables)
     step, best_score = _restore(folder, model)
+    if not is_scored_alike(folder, config):
+        best_score = -np.inf
     total, run, batch_size = config.stage.steps, config.run, config.stage.batch_size
     while step < total and not stop.is_set():
         next_stop = min(total, *((step // every + 1) * every for every in (run.checkpoint_every, run.validate_every)))

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from jpegsr import images
 from jpegsr.config import PreparationConfig
 from jpegsr.console import progress_bar
-from jpegsr.data import PREPARED_PREFIX, ImageSource, is_held_out, open_source
+from jpegsr.data import PREPARED_PREFIX, ImageSource, open_source
 from jpegsr.errors import UserError, first_line
 from jpegsr.model_files import sha256
 from jpegsr.prepared import INDEX_NAME, Plan, Shard, array_record_module, read_index
@@ -120,7 +120,7 @@ def _jobs(sources: list[ImageSource], config: PreparationConfig) -> Iterator[_Jo
     held_out: list[tuple[ImageSource, int]] = []
     for source in sources:
         for index in range(len(source.names)):
-            (held_out if is_held_out(index, config.holdout_every) else training).append((source, index))
+            (held_out if source.is_held_out(index, config.holdout_every) else training).append((source, index))
 
     def encode(picture: np.ndarray) -> list[bytes]:
         parts = cut(picture, config.size, config.overlap)

@@ -83,6 +83,18 @@ def _difference(stored: dict, settings: dict) -> str:
     return "; ".join(changed)
 
 
+def is_scored_alike(folder: pathlib.Path, config: TrainingConfig) -> bool:
+    """Whether the best weights so far in a stage's folder were scored on what this run would score on."""
+    path = folder / "best.json"
+    if not path.is_file():
+        return True
+    stored, ours = json.loads(path.read_text(encoding="utf-8"))["training"]["run"], config.to_json()["run"]
+    differing = [key for key in ours if key.startswith("validation_") and stored.get(key) != ours[key]]
+    if differing:
+        _logger.info("%s: %s changed, so the best score so far is no measure any more", folder, " and ".join(differing))
+    return not differing
+
+
 def start_weights(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
     """Start a stage from `init_from` if given, else from the stage before it in the same run, else from random weights."""
     earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]

@@ -154,19 +154,20 @@ class AveragingMuon(AveragingAdam):
     _momentum = 0.95
 
     def build(self, variables) -> None:
-        """Called by Keras: makes the state of the optimizer and notes which variables are Muon's."""
+        """Called by Keras: makes the state of the optimizer and notes which variables are Muon's, and which biases."""
         super().build(variables)
         self._muon_indices = frozenset(
             index
             for index, variable in enumerate(variables)
             if len(variable.shape) == 4 and variable.path.split("/")[-2] not in _PICTURE_LAYERS
         )
+        self._bias_indices = frozenset(i for i, variable in enumerate(variables) if variable.path.endswith("/bias"))
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Called by Keras for each variable."""
         index = self._get_variable_index(variable)
         if index not in self._muon_indices:
-            share = _BIAS_SHARE if len(variable.shape) == 1 else 1.0
+            share = _BIAS_SHARE if index in self._bias_indices else 1.0
             super().update_step(gradient, variable, share * learning_rate)
             return
         # The second moment that Adam keeps for this variable stays unused.
@@ -188,7 +189,8 @@ def build_optimizer(config: StageConfig, clips: bool = True) -> AveragingAdam:
     """
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.warmup_steps or config.final_learning_rate != config.learning_rate:
-        warmup = min(config.warmup_steps, config.steps - 1)
+        # The rate still falls for half of a run that is too short for its warm-up.
+        warmup = min(config.warmup_steps, config.steps // 2)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0 if warmup else config.learning_rate,
             decay_steps=config.steps - warmup,

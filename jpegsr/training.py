@@ -32,7 +32,7 @@ from jpegsr.console import progress_bar
 from jpegsr.data import PatchSampler, patch_dataset
 from jpegsr.errors import UserError
 from jpegsr.pixels import to_unit
-from jpegsr.runs import check_settings, model_card, start_weights, stop_requests
+from jpegsr.runs import check_settings, is_scored_alike, model_card, start_weights, stop_requests
 from jpegsr.validation import Validator, averaged_weights, describe, mean_score
 from jpegsr.workers import Workers, make_strategy
 
@@ -138,6 +138,8 @@ class StageTrainer:
         if manager.latest_checkpoint:
             checkpoint.restore(manager.latest_checkpoint).assert_consumed()
             self._previous_seconds = float(self.seconds.numpy())
+            if not is_scored_alike(self.folder, self.config):
+                self.best_score.assign(-math.inf)
             if self.workers.is_chief:
                 _logger.info("stage %s goes on at step %d", self.stage.name, int(self.step.numpy()))
         self.workers.require_equal(

@@ -34,13 +34,18 @@ flags.DEFINE_string("limits", None, "text file with what the model is not good a
 flags.DEFINE_string("scores", None, "results.json of an evaluation of the shipped file")
 
 
-def stages_done(run: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Steps, hours and settings of each stage of a run, from its last checkpoint; a run may start with a later stage."""
+def stages_done(run: pathlib.Path, last: str) -> dict[str, dict[str, Any]]:
+    """Steps, hours and settings of each stage of a run up to the last one, from its last checkpoint.
+
+    A run may start with a later stage than the first.
+    """
     done = {}
-    for stage in STAGE_NAMES:
+    for stage in STAGE_NAMES[: STAGE_NAMES.index(last) + 1]:
         if not (run / stage).is_dir():
             continue
         checkpoint = tf.train.latest_checkpoint(str(run / stage / "checkpoints"))
+        if checkpoint is None:
+            sys.exit(f"{run / stage} has no checkpoint of TensorFlow, from which steps and hours are read")
         reader = tf.train.load_checkpoint(checkpoint)
         seconds = float(reader.get_tensor("seconds/.ATTRIBUTES/VARIABLE_VALUE"))
         settings = json.loads((run / stage / "config.json").read_text())
@@ -67,7 +72,7 @@ def ship(run: pathlib.Path) -> pathlib.Path:
         "stage": card["stage"],
         "step": card["step"],
         "data": data,
-        "stages": stages_done(run),
+        "stages": stages_done(run, card["stage"]),
         "hardware": FLAGS.hardware,
         "commit": FLAGS.commit,
         "recipe": pathlib.Path(FLAGS.recipe).read_text().splitlines(),

@@ -1,4 +1,5 @@
 import logging
+import shutil
 import threading
 
 import numpy as np
@@ -6,9 +7,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jpegsr import data, degradation
+from jpegsr import data, degradation, images
 from jpegsr.config import DataConfig
-from jpegsr.errors import UserError
+from jpegsr.errors import DamagedDataError, UserError
 
 
 def make_sampler(*folders, scale=2, **settings) -> data.PatchSampler:
@@ -151,6 +152,33 @@ def test_held_out_pictures_are_not_trained_on(photo_folder):
     assert not held_out & {sampler.name(index) for index in range(100)}
     crops = data.validation_images(sampler.validation_sources, 101, 2)
     assert [crop.shape for crop in crops] == [(100, 100, 3)] * 3
+
+
+def test_the_same_pictures_are_held_out_whatever_the_size_of_patches(photo_folder, tmp_path, photo):
+    shutil.copytree(photo_folder, tmp_path / "photos")
+    for name, side in (("0", 50), ("b", 90)):  # one before all others in order, one among them
+        images.write_image(tmp_path / "photos" / f"{name}.png", photo[:side, :side])
+    held_out = []
+    for patch_size in (12, 24, 40):
+        sampler = make_sampler(tmp_path / "photos", patch_size=patch_size, holdout_every=2)
+        held_out.append({name for source in sampler.validation_sources for name in source.names})
+        assert not held_out[-1] & {sampler.name(index) for index in range(100)}
+    assert held_out[0] >= held_out[1] >= held_out[2]
+    assert len(held_out[2]) > 1
+
+
+def test_odd_metadata_names_its_file(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "odd.png", exif=b"II*\0")
+    with pytest.raises(UserError, match=r"cannot read '.*odd\.png'"):
+        images.read_rgb(tmp_path / "odd.png")
+
+
+def test_damaged_validation_data_is_not_passed_over():
+    def read(index):
+        raise DamagedDataError("a shard is damaged")
+
+    with pytest.raises(DamagedDataError):
+        data.validation_images([data.ImageSource("prepared:x", ["a"], read)], 64, 2)
 
 
 class JpegsrPhotos(tfds.core.GeneratorBasedBuilder):

@@ -141,6 +141,8 @@ def test_learning_rate_warms_up_and_decays():
     schedule = stages.build_optimizer(config)._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 55, 100)]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5.05e-4, 1e-5], rel=1e-3)
+    short = stages.build_optimizer(dataclasses.replace(config, warmup_steps=200))._learning_rate
+    assert [float(short(step)) for step in (25, 50, 100)] == pytest.approx([5e-4, 1e-3, 1e-5], rel=1e-3)
     constant = stages.build_optimizer(training_preset("paper").stage)
     assert float(constant.learning_rate) == pytest.approx(1e-4)
 
@@ -377,6 +379,17 @@ def test_validation_scores_the_identity_as_the_jpeg_itself(photo_folder, tmp_pat
     assert strip.shape[2] == 3
     folder = dataclasses.replace(config, run=dataclasses.replace(config.run, validation_data=str(photo_folder)))
     assert len(Validator.from_sampler(sampler, folder, stage).examples[10]) == 9
+
+
+def test_a_best_score_is_no_measure_after_validation_has_changed(photo_folder, tmp_path):
+    config = make_config(photo_folder)
+    unscored = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_every=0))
+    assert train_one_stage(unscored, "sr", tmp_path).best_score.numpy() == 8  # the step, for want of pictures
+    assert make_trainer(unscored, "sr", tmp_path).best_score.numpy() == 8
+    scored = dataclasses.replace(unscored, run=dataclasses.replace(config.run, validation_data=str(photo_folder)))
+    trainer = make_trainer(scored, "sr", tmp_path)
+    assert int(trainer.step.numpy()) == 8
+    assert trainer.best_score.numpy() == -np.inf
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

@@ -87,6 +87,8 @@ def parse_sources(values: list[str] | None) -> tuple[tuple[str, float], ...]:
             sources.append((location, float(weight)))
         except ValueError:  # no weight, or a path with an @ in it
             sources.append((value, 0.0))
+    if any(not location for location, _ in sources):
+        raise UserError(f"--data={','.join(values)}: a source has no name")
     weights = [weight for _, weight in sources]
     if not all(0 < weight < math.inf for weight in weights) and any(weights):
         raise UserError(f"--data={','.join(values)}: give all sources a weight above zero, as in a@2,b@1, or none")
