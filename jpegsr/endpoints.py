@@ -1,8 +1,8 @@
 """What a served model does, as TensorFlow functions: the signatures of the SavedModel that `serving` writes.
 
 Pictures are uint8 `[B, H, W, 3]`; between them and the network there is the same rounding as everywhere in this package.
-Pictures of any size are cut into tiles within the graph, so that the memory they take does not grow with them, and the result
-is that of `jpegsr enhance`.
+Pictures of any size are cut into tiles within the graph, so that the memory they take does not grow with them, and the
+enlarged result is that of `jpegsr enhance`.
 """
 
 import dataclasses

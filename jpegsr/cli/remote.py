@@ -10,7 +10,8 @@ from jpegsr.errors import UserError
 DESCRIPTION = """Remove the JPEG artifacts of photos and enlarge them, with the network on a TensorFlow Serving server.
 
 PHOTO, the results and what is kept of a photo are as in `jpegsr enhance`, except that the server works in 8 bits. The server's
-model must have been written by `jpegsr export`; it decides how many times larger the results are. While nothing answers,
+model must have been written by `jpegsr export`; it decides how many times larger the results are, and restores at
+--scale=1 with its own first half, where `jpegsr enhance --scale=1` has weights for that alone. While nothing answers,
 requests are sent again, so that a server may be restarted under way."""
 EXAMPLES = (
     "jpegsr remote photo.jpg --server=localhost:8500                     # writes photo_x2.png",
