@@ -1,5 +1,6 @@
 """How `ablations.py` trains a network that the package does not have, and counts what it costs to run."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from jpegsr import models
-from jpegsr.config import StageName, TrainingConfig
+from jpegsr.config import DataConfig, StageName, TrainingConfig
 from jpegsr.data import Patch, PatchSampler
 from jpegsr.images import write_text
 from jpegsr.pixels import to_unit
@@ -56,6 +57,10 @@ class AblationTrainer(StageTrainer):
     def __init__(self, config: TrainingConfig, name: StageName, folder: pathlib.Path, joint: keras.Model):
         sampler = PatchSampler(config.data, config.model.scale)
         super().__init__(config, name, folder, joint, sampler, tf.distribute.get_strategy())
+        # All are scored on the same pictures, also those that train on patches for which some are too small.
+        usual = dataclasses.replace(config.data, patch_size=DataConfig().patch_size)
+        if usual != config.data:
+            self.validator = Validator.from_sampler(PatchSampler(usual, config.model.scale), config, self.stage)
         self._is_conditioned = joint.input.shape[-1] > models.NUM_CHANNELS
         if self._is_conditioned:
             self.validator = ConditionedValidator(self.stage, self.validator.examples)
