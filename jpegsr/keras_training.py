@@ -141,7 +141,7 @@ def _fit_stage(
 ) -> bool:
     stage = stages.get_stage(name, config.stage)
     validator = Validator.from_sampler(sampler, config, stage)
-    check_settings(folder, config, foreign_state="checkpoints")
+    check_settings(folder, config, sampler.num_pictures, foreign_state="checkpoints")
     model = stages.stage_model(stage, joint)
     model.compile(
         optimizer=stages.build_optimizer(config.stage),

@@ -45,12 +45,13 @@ def stop_requests() -> Iterator[threading.Event]:
             signal.signal(signal_number, handler)
 
 
-def check_settings(folder: pathlib.Path, config: TrainingConfig, foreign_state: str) -> None:
+def check_settings(folder: pathlib.Path, config: TrainingConfig, num_pictures: list[int], foreign_state: str) -> None:
     """Write config.json to a new stage's folder, or compare it with that of the stage to be resumed.
 
     Args:
       folder: of the stage.
       config: settings of the run.
+      num_pictures: to train on, of each source; with other ones the patches would not be those that the stage began with.
       foreign_state: name under which the other trainer keeps its state.
 
     Raises:
@@ -61,6 +62,7 @@ def check_settings(folder: pathlib.Path, config: TrainingConfig, foreign_state: 
         raise UserError(f"stage {str(folder)!r} was begun on the other Keras backend: go on there, or use --init_from")
     settings = {key: value for key, value in config.to_json().items() if key != "run"}
     del settings["data"]["cache_megabytes"]
+    settings["data"]["num_pictures"] = num_pictures
     path = folder / "config.json"
     if not path.exists():
         write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -122,10 +122,12 @@ class StageTrainer:
 
     def _open_folder(self) -> tf.train.CheckpointManager:
         """Check the settings and restore the last checkpoint, if there is one."""
-        settings = zlib.crc32(json.dumps(self.config.to_json()).encode())
-        self.workers.require_equal(settings, "the workers have different settings: give all of them the same flags")
+        settings = zlib.crc32(json.dumps([self.config.to_json(), self.sampler.num_pictures]).encode())
+        self.workers.require_equal(
+            settings, "the workers have different settings or pictures: give all of them the same flags and folders"
+        )
         if self.workers.is_chief:
-            check_settings(self.folder, self.config, foreign_state="state.npz")
+            check_settings(self.folder, self.config, self.sampler.num_pictures, foreign_state="state.npz")
         checkpoint = tf.train.Checkpoint(
             joint=self.joint,
             optimizer=self.optimizer,

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,10 +319,15 @@ def test_nan_names_step_files_and_checkpoint(photo_folder, tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-1")
 
 
-def test_other_settings_do_not_resume(photo_folder, tmp_path):
-    train_one_stage(make_config(photo_folder, steps=2), "car", tmp_path)
+def test_other_settings_and_more_pictures_do_not_resume(photo_folder, tmp_path):
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(photo_folder, photos)
+    train_one_stage(make_config(photos, steps=2), "car", run)
     with pytest.raises(UserError, match=r"steps 2 is now 3.*--init_from"):
-        make_trainer(make_config(photo_folder, steps=3), "car", tmp_path)
+        make_trainer(make_config(photos, steps=3), "car", run)
+    shutil.copy(photos / "cat0.png", photos / "zebra.png")
+    with pytest.raises(UserError, match=r"num_pictures \[\d+\] is now \[\d+\]"):
+        make_trainer(make_config(photos, steps=2), "car", run)
 
 
 def test_fine_tuning_from_another_scale_keeps_all_but_the_last_layer(tiny_run, photo_folder, tmp_path):

@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("name the folder to write with --output_dir")
     if FLAGS.scale == 1:
         raise UserError(
-            "--scale=1 is no export of its own: the output `restored` of every model, and the signature `restore` of a SavedModel, "
-            "restore with the model's own first half"
+            "--scale=1 is no export of its own: the output `restored` of every model, and the signature `restore` of a "
+            "SavedModel, restore with the model's own first half"
         )
     options = _serving_options()
     load_tensorflow()
