@@ -1,6 +1,7 @@
-"""The two halves of the shipped `base` put together otherwise: what it gains by enlarging in the network, after cleaning.
+"""The networks of the shipped `base` put together otherwise: what it gains by training them together.
 
-Its first half alone removes artifacts at the same size (`scale=1`); with strength 0 its second half gets the JPEG as it is.
+CAR is the one that restores at the same size (`scale=1`), trained alone in stage `car`; SR is the second half of the x2 model,
+which with strength 0 gets the JPEG as it is.
 """
 
 import functools
