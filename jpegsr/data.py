@@ -217,11 +217,11 @@ class PatchSampler:
         self.crop_size = (config.patch_size + MARGIN) * scale
         sources = [open_source(location, self.crop_size) for location, _ in config.sources]
         splits = [source.split(config.holdout_every) for source in sources]
+        self.num_pictures = [len(training.names) + len(validation.names) for training, validation in splits]
         sources = [training for training, _ in splits]
         self.validation_sources = [validation for _, validation in splits if validation.names]
-        self.num_pictures = [len(source.names) for source in sources]
         # Without weights, every picture is drawn as often as any other.
-        weights = [weight or number for number, (_, weight) in zip(self.num_pictures, config.sources, strict=True)]
+        weights = [weight or len(source.names) for source, (_, weight) in zip(sources, config.sources, strict=True)]
         self.failure: UserError | None = None  # met while drawing within a data pipeline, which wraps what is raised in it
         self._thresholds = np.cumsum(weights) / np.sum(weights)
         cache_bytes = config.cache_megabytes * 1e6

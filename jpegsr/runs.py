@@ -51,7 +51,7 @@ def check_settings(folder: pathlib.Path, config: TrainingConfig, num_pictures: l
     Args:
       folder: of the stage.
       config: settings of the run.
-      num_pictures: to train on, of each source; with other ones the patches would not be those that the stage began with.
+      num_pictures: of each source; with more or fewer the patches would not be those that the stage began with.
       foreign_state: name under which the other trainer keeps its state.
 
     Raises:
