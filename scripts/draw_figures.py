@@ -25,6 +25,7 @@ from jpegsr import model_files
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, FOLDER = ROOT / "results", ROOT / "docs" / "images"
 PUBLISHED = RESULTS / "published.json"
+SYSTEMS = RESULTS / "systems" / "results.json"
 MODEL = model_files.SHIPPED_FOLDER / "base_x2.keras"
 WIDTH = 5.2  # inches: drawn small, so that letters are still readable on a telephone
 # Okabe and Ito's colours, which all kinds of colour vision tell apart; markers differ as well.
@@ -158,6 +159,42 @@ def draw_speed() -> Figure:
     if axes.get_legend_handles_labels()[0]:
         figure.legend(fontsize=9, loc="outside lower center", ncols=2)
     return figure
+
+
+def draw_systems() -> Figure:
+    """What each system gains over bicubic against the seconds it takes, and the line of those that nothing beats in both."""
+    results = read(SYSTEMS)
+    gains = _mean_gains(results["averages"], "Set14", (10, 20, 30))
+    points = {
+        name: (entry["seconds_per_megapixel"], gains[name]) for name, entry in results["systems"].items() if name in gains
+    }
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.4), layout="constrained")
+    best = [(x, y) for x, y in sorted(points.values()) if all(y >= gain for time, gain in points.values() if time <= x)]
+    axes.plot(*zip(*best, strict=True), color=BLUE, linewidth=1.2, linestyle="--", drawstyle="steps-post")
+    axes.axhline(0, color=GRAY, linewidth=1.2)
+    numbers = {name: number for number, name in enumerate(points, 1)}
+    for name, where in points.items():
+        is_ours = name.startswith("jpegsr")
+        label = f"{numbers[name]} {name}"
+        axes.plot(*where, "o", color=BLUE if is_ours else GRAY, markerfacecolor=None if is_ours else "white", label=label)
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+        axes.annotate(str(numbers[name]), where, (5, 4), textcoords="offset points", fontsize=9, bbox=white)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("seconds per megapixel of output, 2 CPU cores")
+    axes.set_ylabel("PSNR-Y over bicubic on Set14, mean of Q10-30 (dB)")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, handlelength=1)
+    return figure
+
+
+def _mean_gains(averages: list[dict[str, Any]], dataset: str, qualities: tuple[int, ...]) -> dict[str, float]:
+    """Method -> what it gains over bicubic, in dB, on average over qualities."""
+    psnr_y = {(row["quality"], row["method"]): row["psnr_y"] for row in averages if row["dataset"] == dataset}
+    methods = dict.fromkeys(method for _, method in psnr_y if method != "bicubic")
+    return {
+        method: float(np.mean([psnr_y[quality, method] - psnr_y[quality, "bicubic"] for quality in qualities]))
+        for method in methods
+    }
 
 
 TRAINING = RESULTS / "training_base_x2.json"
@@ -307,6 +344,7 @@ FIGURES: dict[str, tuple[Callable[[], Figure], Callable[[], list[pathlib.Path]]]
     "psnr_against_quality.svg": (draw_quality, lambda: [*score_files(), PUBLISHED]),
     "gain_over_bicubic.svg": (draw_gain, lambda: [*score_files(), PUBLISHED]),
     "speed.svg": (draw_speed, lambda: [*score_files(tuple(RUNTIME_MARKERS)), *speed_files(), PUBLISHED]),
+    "systems.svg": (draw_systems, lambda: [SYSTEMS]),
     "training.svg": (draw_training, lambda: [TRAINING]),
     "method.png": (draw_method, lambda: [MODEL]),
     "receptive_field.png": (draw_receptive_field, lambda: [MODEL]),

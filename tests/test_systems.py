@@ -307,3 +307,18 @@ def test_scores_of_systems_that_are_not_measured_again_are_kept(comparison, tmp_
     scores = [evaluation.Score("Set5", "bird", 2, 10, name, 27.25, 0.75, 24.5, 0.125) for name in ("bicubic", "SCSR")]
     reports.write_csv(tmp_path / "results.csv", scores)
     assert comparison["read_scores"](tmp_path / "results.csv") == scores
+
+
+def test_page_of_the_systems_is_made_from_the_results():
+    script = runpy.run_path(str(FOLDER.parent.parent / "scripts" / "render_systems.py"))
+    text = script["PAGE"].read_text()
+    for name in script["BLOCKS"]:
+        assert text.count(f"<!-- {name}, by scripts/render_systems.py -->") == text.count(f"<!-- end of {name} -->") == 1
+    assert text == script["render"](), "run scripts/render_systems.py"
+
+
+def test_results_have_every_system_and_no_path_of_a_machine():
+    results = json.loads((FOLDER.parent.parent / "results" / "systems" / "results.json").read_text())
+    paths = [path for path in FOLDER.glob("*.py") if "\nSYSTEMS = " in path.read_text()]
+    assert {*results["systems"]} == {name for path in paths for name in systems.read(path)}
+    assert "=/" not in results["command"]
