@@ -62,7 +62,7 @@ def check_settings(folder: pathlib.Path, config: TrainingConfig, num_pictures: l
         raise UserError(f"stage {str(folder)!r} was begun on the other Keras backend: go on there, or use --init_from")
     settings = {key: value for key, value in config.to_json().items() if key != "run"}
     del settings["data"]["cache_megabytes"]
-    settings["data"]["num_pictures"] = num_pictures
+    settings["pictures"] = {"num_pictures": num_pictures}
     path = folder / "config.json"
     if not path.exists():
         write_text(path, json.dumps(settings, indent=2) + "\n")
