@@ -202,7 +202,7 @@ class Report:
 def _check(archive: Archive, output_folders: set[str]) -> None:
     """`UserError` for what would make every photo fail."""
     for folder in output_folders:
-        if re.search(r"[*?[]", folder):
+        if beam_files.has_wildcard(folder):
             raise UserError(f"{folder!r} has one of *?[ in it, which Apache Beam takes for a pattern: choose another folder")
     is_among = beam_files.root_of(archive.location).rstrip("/") == archive.output_dir.rstrip("/")
     if is_among and (archive.kind == "photos" or (archive.kind == "tfrecord" and beam_files.has_wildcard(archive.location))):
