@@ -74,6 +74,9 @@ class AblationTrainer(StageTrainer):
                 batch = batch._replace(compressed=with_coarseness(batch.compressed, qualities))
             yield batch
 
+    def describe_rest(self) -> str:
+        return ""  # Some variants have no residual blocks, some other inputs.
+
     def save_best(self, card: dict[str, Any]) -> None:
         write_text(self.folder / "best.json", json.dumps(card))
         np.savez(self.folder / "best.npz", *self.joint.get_weights())

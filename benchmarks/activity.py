@@ -17,6 +17,7 @@ from jpegsr import degradation, model_files, weights
 from jpegsr.config import DataConfig
 from jpegsr.data import open_source, validation_images
 from jpegsr.pixels import to_unit
+from jpegsr.validation import working_shares
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("data", None, "folders of training pictures, in the order of the training", required=True)
@@ -27,22 +28,11 @@ flags.DEFINE_integer("crop", 256, "central pixels that are taken, a side")
 flags.DEFINE_string("output", None, "JSON file to write")
 
 
-def rectified(network: keras.Model) -> keras.Model:
-    """The network with the outputs of its ReLUs for outputs."""
-    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.ReLU)]
-    return keras.Model(network.input, {layer.name: layer.output for layer in layers})
-
-
 def shares(network: keras.Model, pictures: list[np.ndarray]) -> dict[str, dict[str, float]]:
     """Of each ReLU, over pictures, float32 `[1, H, W, 3]`: mean share of the values, and share of the channels, above zero."""
-    probe = rectified(network)
-    values: dict[str, list[np.ndarray]] = {name: [] for name in probe.output}
-    for picture in pictures:
-        for name, features in probe(picture, training=False).items():
-            values[name].append((np.asarray(features) > 0).mean(axis=(0, 1, 2)))
     return {
-        name: {"values": round(float(np.mean(rows)), 4), "channels": round(float(np.any(rows, axis=0).mean()), 4)}
-        for name, rows in values.items()
+        name: {"values": round(float(share.mean()), 4), "channels": round(float((share > 0).mean()), 4)}
+        for name, share in working_shares(network, pictures).items()
     }
 
 

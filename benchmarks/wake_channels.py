@@ -1,6 +1,6 @@
 """Give the channels that a trained network does not use a second start, for training on from its weights.
 
-    python benchmarks/wake_channels.py --model=checkpoints/base_log_l2 --data=photos,BSDS400 --output=runs/woken/best.keras
+    python benchmarks/wake_channels.py --model=base --data=photos,BSDS400 --output=runs/woken/best.keras
     python train.py --preset=base --stage=joint --init_from=runs/woken --data=photos,BSDS400 --output_dir=runs/on
 
 A channel behind a ReLU that is hardly ever above zero neither works nor learns. In each residual block such channels get

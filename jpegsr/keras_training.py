@@ -22,7 +22,7 @@ from jpegsr.errors import UserError
 from jpegsr.images import written_beside
 from jpegsr.pixels import to_unit
 from jpegsr.runs import check_settings, is_scored_alike, model_card, start_weights, stop_requests
-from jpegsr.validation import Validator, averaged_weights, describe, mean_score
+from jpegsr.validation import Validator, averaged_weights, describe, describe_rest, mean_score
 
 
 class PatchBatches(keras.utils.PyDataset):
@@ -183,10 +183,13 @@ def _validate(
     """Score the averaged weights and keep them if they are the best; returns the best score so far."""
     with averaged_weights(model, model.optimizer):
         scores, _ = validator.score(lambda picture: _predict(model, picture))
+        rest = describe_rest(joint, validator)
         score = mean_score(scores, step)
         if score > best_score:
             weights.save(folder / "best.keras", joint, config.model, model_card(config, stage.name, step, scores))
     print(f"{stage.name} step {step}: {describe(scores)}")
+    if rest:
+        print(f"jpegsr: {rest}")
     return max(score, best_score)
 
 

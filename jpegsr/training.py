@@ -33,7 +33,7 @@ from jpegsr.data import PatchSampler, patch_dataset
 from jpegsr.errors import UserError
 from jpegsr.pixels import to_unit
 from jpegsr.runs import check_settings, is_scored_alike, model_card, start_weights, stop_requests
-from jpegsr.validation import Validator, averaged_weights, describe, mean_score
+from jpegsr.validation import Validator, averaged_weights, describe, describe_rest, mean_score
 from jpegsr.workers import Workers, make_strategy
 
 _logger = logging.getLogger(__name__)
@@ -259,6 +259,7 @@ class StageTrainer:
         number = int(self.step.numpy())
         with averaged_weights(self.model, self.optimizer):
             scores, pictures = self.validator.score(self._predict)
+            rest = self.describe_rest()
             score = mean_score(scores, number)
             is_best = score > float(self.best_score.numpy())
             if is_best:
@@ -269,7 +270,13 @@ class StageTrainer:
         if pictures is not None:
             tf.summary.image("validation/compressed, restored, original", pictures[None], number)
         bar.write(f"{self.stage.name} step {number}: {describe(scores)}{' (best)' if is_best else ''}")
+        if rest:
+            bar.write(f"jpegsr: {rest}")
+
+    def describe_rest(self) -> str:
+        """As `validation.describe_rest`; for other networks than `models.build_joint` to do in their way."""
+        return describe_rest(self.joint, self.validator)
 
     def save_best(self, card: dict[str, Any]) -> None:
-        """Keep the present weights, the best ones so far; for other networks than `models.build_joint` to do in their way."""
+        """Keep the present weights, the best ones so far; for other networks to do in their way, too."""
         weights.save(self.folder / "best.keras", self.joint, self.config.model, card)

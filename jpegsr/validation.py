@@ -2,17 +2,20 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
-from jpegsr import degradation, metrics
+from jpegsr import degradation, metrics, models
 from jpegsr.config import TrainingConfig
 from jpegsr.data import Patch, PatchSampler, open_source, validation_images
 from jpegsr.pixels import to_levels, to_unit
 from jpegsr.stages import AveragingAdam, Stage
+
+# A block rests if fewer of the values after its ReLU are above zero, on some pictures of about this quality.
+_RESTING_SHARE, _PROBED_QUALITY, _PROBED_PICTURES, _PROBED_SIDE = 1e-3, 30, 8, 96
 
 
 @contextlib.contextmanager
@@ -88,3 +91,40 @@ def mean_score(scores: dict[int, float], step: int) -> float:
 def describe(scores: dict[int, float]) -> str:
     """The scores as a line to print."""
     return ", ".join(f"quality {quality}: {value:.3f} dB" for quality, value in scores.items()) or "nothing to validate on"
+
+
+def working_shares(network: keras.Model, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Of each ReLU of CAR or SR, by layer name: the share of each channel's values above zero, `[channels]`.
+
+    Args:
+      network: which one.
+      pictures: its inputs, float32 `[1, H, W, 3]` in [0, 1].
+    """
+    rectifiers = [layer for layer in network.layers if isinstance(layer, keras.layers.ReLU)]
+    probe = keras.Model(network.input, {layer.name: layer.output for layer in rectifiers})
+    shares: dict[str, list[np.ndarray]] = {layer.name: [] for layer in rectifiers}
+    for picture in pictures:
+        for name, features in probe(picture, training=False).items():
+            shares[name].append((ops.convert_to_numpy(features) > 0).mean(axis=(0, 1, 2)))
+    return {name: np.mean(rows, axis=0) for name, rows in shares.items()}
+
+
+def describe_rest(joint: keras.Model, validator: Validator) -> str:
+    """A line on residual blocks that have stopped to work, of the networks in training; empty if all do.
+
+    Once a ReLU gives zeros for all pictures nothing revives it, and as the other network learns to do without, scores do
+    not show it.
+    """
+    quality = min(validator.examples, key=lambda quality: abs(quality - _PROBED_QUALITY), default=None)
+    if quality is None:
+        return ""
+    patches = validator.examples[quality][:_PROBED_PICTURES]
+    pictures = [to_unit(patch.compressed[None, :_PROBED_SIDE, :_PROBED_SIDE]) for patch in patches]
+    inputs = {"car": pictures, "sr": [joint.get_layer("car")(picture, training=False) for picture in pictures]}
+    parts = []
+    for part in validator.stage.trains:
+        shares = working_shares(joint.get_layer(part), inputs[part])
+        shares = {name: share for name, share in shares.items() if models.is_residual_block(name)}
+        if num_resting := sum(float(share.mean()) < _RESTING_SHARE for share in shares.values()):
+            parts.append(f"{num_resting} of {len(shares)} residual blocks of {part.upper()}")
+    return f"{' and '.join(parts)} give zeros alone and no longer learn: lower --learning_rate" if parts else ""

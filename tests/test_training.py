@@ -387,6 +387,22 @@ def test_validation_scores_the_identity_as_the_jpeg_itself(photo_folder, tmp_pat
     assert len(Validator.from_sampler(sampler, folder, stage).examples[10]) == 9
 
 
+def test_blocks_that_give_zeros_alone_are_named_while_training(photo_folder, tmp_path, capsys):
+    config = make_config(photo_folder)
+    trainer = make_trainer(config, "joint", tmp_path)
+    assert trainer.describe_rest() == ""
+    block = trainer.joint.get_layer("sr").get_layer("block0_conv1")
+    kernel, bias = block.get_weights()
+    block.set_weights([kernel, np.full_like(bias, -100)])
+    assert trainer.describe_rest().startswith("1 of 1 residual blocks of SR give zeros alone")
+    resting = tmp_path / "resting.keras"
+    weights.save(resting, trainer.joint, config.model, {"name": "resting", "stage": "joint"})
+    training.train(config, tmp_path / "run", ("joint",), init_from=str(resting))
+    assert "jpegsr: 1 of 1 residual blocks of SR give zeros alone" in capsys.readouterr().out
+    unscored = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_every=0))
+    assert make_trainer(unscored, "joint", tmp_path / "unscored").describe_rest() == ""
+
+
 def test_a_best_score_is_no_measure_after_validation_has_changed(photo_folder, tmp_path):
     config = make_config(photo_folder)
     unscored = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_every=0))
