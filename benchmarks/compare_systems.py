@@ -4,7 +4,9 @@
 
 Runs every plug-in of `benchmarks/systems` and writes `results/systems/results.csv` (every picture), `.json` and `.md`. What a
 system costs is measured first, in a process of its own; one that cannot run here, or crashes, is left out with the reason.
-`--only` measures some plug-ins anew and keeps what the files say of the others, as after a change of the shipped models.
+`--only` measures some plug-ins anew and keeps what the files say of the others, as after a change of the shipped models. With
+`--keep_costs` it keeps their seconds and memory, too: those of new weights are the same, but another machine's cannot be
+compared with what stands beside them.
 
 Finer JPEGs and clean input, on which it shows whether a network was trained on clean pictures, need no costs:
 
@@ -37,6 +39,7 @@ flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures")
 flags.DEFINE_list("qualities", ["10", "20", "30"], "JPEG qualities; 0 is uncompressed")
 flags.DEFINE_string("output_dir", "results/systems", "folder for the results")
 flags.DEFINE_integer("rounds", 3, "how often each is timed; the median counts")
+flags.DEFINE_boolean("keep_costs", False, "with --only: keep seconds and memory from the files in the output folder")
 flags.DEFINE_string("cost_of", None, "internal: measure this system in this process")
 FOLDER = pathlib.Path(__file__).parent / "systems"
 # In the order of the tables.
@@ -101,10 +104,12 @@ def cost_in_a_process(name: str) -> dict[str, Any]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def describe(name: str, path: pathlib.Path) -> dict[str, Any]:
-    """The entry of a system in results.json."""
+def describe(name: str, path: pathlib.Path, kept: dict[str, Any] | None) -> dict[str, Any]:
+    """The entry of a system in results.json, with the costs of an earlier one, if given."""
     entry = {"file": path.name, "sha256": model_files.sha256(path), "commit": provenance.source()["commit"]}
-    return {**entry, **cost_in_a_process(name)}
+    if kept is None:
+        return {**entry, **cost_in_a_process(name)}
+    return {**kept, **entry, "costs_commit": kept.get("costs_commit", kept["commit"])}
 
 
 def score(chosen: dict[str, systems.System], datasets: dict[str, str]) -> list[evaluation.Score]:
@@ -136,6 +141,8 @@ def main(_: list[str]) -> None:
     if FLAGS.cost_of:
         print(json.dumps(cost(FLAGS.cost_of)))
         return
+    if FLAGS.keep_costs and not FLAGS.only:
+        raise app.UsageError("--keep_costs needs --only")
     datasets = dict(value.split("=", 1) for value in FLAGS.datasets)
     folder = pathlib.Path(FLAGS.output_dir)
     known = all_systems()
@@ -145,7 +152,7 @@ def main(_: list[str]) -> None:
         entries = json.loads((folder / "results.json").read_text(encoding="utf-8"))["systems"]
         scores = [row for row in read_scores(folder / "results.csv") if row.method not in (*measured, evaluation.BICUBIC)]
     for name in tqdm(measured, desc="costs", unit="system"):
-        entries[name] = describe(name, known[name][0])
+        entries[name] = describe(name, known[name][0], entries[name] if FLAGS.keep_costs else None)
     entries = {name: entries[name] for name in known}
     chosen = {name: known[name][1] for name in measured if not entries[name]["skipped"]}
     scores = sorted(score(chosen, datasets) + scores, key=lambda row: [evaluation.BICUBIC, *known].index(row.method))

@@ -309,6 +309,14 @@ def test_scores_of_systems_that_are_not_measured_again_are_kept(comparison, tmp_
     assert comparison["read_scores"](tmp_path / "results.csv") == scores
 
 
+def test_costs_can_be_kept_when_a_system_is_measured_again(comparison):
+    kept = {"file": "old.py", "sha256": "0", "commit": "before", "skipped": None, "seconds_per_megapixel": 3.5, "parameters": 7}
+    entry = comparison["describe"]("SCSR", FOLDER / "scsr.py", kept)
+    assert (entry["file"], entry["seconds_per_megapixel"], entry["costs_commit"]) == ("scsr.py", 3.5, "before")
+    assert entry["commit"] != "before"
+    assert comparison["describe"]("SCSR", FOLDER / "scsr.py", {**entry, "commit": "later"})["costs_commit"] == "before"
+
+
 def test_page_of_the_systems_is_made_from_the_results():
     script = runpy.run_path(str(FOLDER.parent.parent / "scripts" / "render_systems.py"))
     text = script["PAGE"].read_text()
