@@ -9,13 +9,14 @@ weights by: the test sets are for reporting only. In float32, whatever the weigh
 import json
 
 import figures_file
+import keras
 import numpy as np
 from absl import app, flags
 
-from jpegsr import degradation, metrics, model_files, weights
-from jpegsr.config import DataConfig
+from jpegsr import degradation, model_files, stages, weights
+from jpegsr.config import DataConfig, StageConfig
 from jpegsr.data import open_source, validation_images
-from jpegsr.pixels import to_levels, to_unit
+from jpegsr.validation import Validator
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("data", None, "folders of training pictures, in the order of the training", required=True)
@@ -33,17 +34,12 @@ def held_out_pictures() -> dict[str, list[np.ndarray]]:
     return {"as they are": validation_images(sources, FLAGS.crop, FLAGS.scale), "reduced to half": reduced}
 
 
-def scores(joint, pictures: list[np.ndarray]) -> dict[str, float]:
+def scores(joint: keras.Model, pictures: list[np.ndarray]) -> dict[str, float]:
     """Mean PSNR-Y in dB, by quality."""
-    means = {}
-    for quality in FLAGS.qualities:
-        values = []
-        for picture in pictures:
-            compressed = degradation.jpeg(degradation.downscale(picture, FLAGS.scale), int(quality))
-            enlarged = np.asarray(to_levels(joint(to_unit(compressed[None]), training=False)["upscaled"]))[0]
-            values.append(metrics.psnr(metrics.luma(picture), metrics.luma(enlarged)))
-        means[f"quality {quality}"] = round(float(np.mean(values)), 3)
-    return means
+    stage = stages.get_stage("joint", StageConfig())
+    validator = Validator.from_pictures(pictures, FLAGS.scale, map(int, FLAGS.qualities), stage)
+    means, _ = validator.score(lambda picture: joint(picture, training=False))
+    return {f"quality {quality}": round(mean, 3) for quality, mean in means.items()}
 
 
 def main(_: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -53,10 +53,15 @@ class Validator:
         if config.run.validation_data:
             sources = [open_source(config.run.validation_data, sampler.scale)]
         pictures = validation_images(sources, config.run.validation_crop, sampler.scale)
-        examples: dict[int, list[Patch]] = {quality: [] for quality in config.validation_qualities if pictures}
+        return cls.from_pictures(pictures, sampler.scale, config.validation_qualities, stage)
+
+    @classmethod
+    def from_pictures(cls, pictures: list[np.ndarray], scale: int, qualities: Iterable[int], stage: Stage) -> "Validator":
+        """From originals, uint8 `[H, W, 3]`, to reduce and to compress at each quality."""
+        examples: dict[int, list[Patch]] = {quality: [] for quality in qualities if pictures}
         for quality, patches in examples.items():
             for picture in pictures:
-                lr = degradation.downscale(picture, sampler.scale)
+                lr = degradation.downscale(picture, scale)
                 patches.append(Patch(picture, lr, degradation.jpeg(lr, quality)))
         return cls(stage, examples)
 
