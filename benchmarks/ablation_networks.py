@@ -4,7 +4,6 @@ When they run they are about as expensive as the network that they vary (`ablati
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,23 +22,9 @@ def _joint(car: keras.Model, sr: keras.Model, num_planes: int = NUM_CHANNELS) ->
     return keras.Model(compressed, {"restored": restored, "upscaled": sr(outputs)}, name="joint")
 
 
-def _with_layers(config: ModelConfig, kind: type, replace: Callable[[Any], Any]) -> keras.Model:
-    """The network of the package, with other layers in place of those of a kind."""
-
-    def clone(layer: Any) -> Any:
-        return replace(layer) if type(layer) is kind else layer.__class__.from_config(layer.get_config())
-
-    networks = (build(config) for build in (models.build_car, models.build_sr))
-    return _joint(*(keras.models.clone_model(network, clone_function=clone) for network in networks))
-
-
-def leaky(config: ModelConfig) -> keras.Model:
-    """Leaky ReLU (slope 0.1 below zero), with which no unit can come to rest."""
-
-    def replace(layer: layers.ReLU) -> layers.LeakyReLU:
-        return layers.LeakyReLU(negative_slope=0.1, name=layer.name)
-
-    return _with_layers(config, layers.ReLU, replace)
+def without_slope(config: ModelConfig) -> keras.Model:
+    """ReLUs without a slope below zero, as in the paper."""
+    return models.build_joint(dataclasses.replace(config, negative_slope=0.0))
 
 
 class ReparameterizedConvolution(layers.Conv2D):
@@ -59,12 +44,14 @@ class ReparameterizedConvolution(layers.Conv2D):
 def reparameterized(config: ModelConfig) -> keras.Model:
     """Re-parameterised convolutions between features (as RepVGG and ECBSR do)."""
 
-    def replace(layer: layers.Conv2D) -> layers.Conv2D:
-        is_inner = models.is_residual_block(layer.name) or layer.name == "body_end"
-        kind = ReparameterizedConvolution if is_inner else layers.Conv2D
+    def clone(layer: layers.Layer) -> layers.Layer:
+        is_between_features = models.is_residual_block(layer.name) or layer.name == "body_end"
+        is_replaced = is_between_features and isinstance(layer, layers.Conv2D)
+        kind = ReparameterizedConvolution if is_replaced else layer.__class__
         return kind.from_config(layer.get_config())
 
-    return _with_layers(config, layers.Conv2D, replace)
+    networks = (build(config) for build in (models.build_car, models.build_sr))
+    return _joint(*(keras.models.clone_model(network, clone_function=clone) for network in networks))
 
 
 def features_passed(config: ModelConfig) -> keras.Model:
@@ -86,16 +73,18 @@ def features_passed(config: ModelConfig) -> keras.Model:
 def u_shaped(config: ModelConfig) -> keras.Model:
     """CAR as a U: 2 blocks of 96 channels at half resolution around 4 of 144 at a quarter, for the arithmetic of 5 at half."""
     half, quarter = config.car_num_filters, 3 * config.car_num_filters // 2
+    slope = config.negative_slope
     compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
-    top = layers.ReLU()(convolution(half, "first", 6, 2)(compressed))
-    top = residual_block(top, half, 1.0, "block_down")
-    bottom = layers.ReLU()(convolution(quarter, "down", 4, 2)(top))
+    top = layers.ReLU(negative_slope=slope)(convolution(half, "first", 6, 2)(compressed))
+    top = residual_block(top, half, 1.0, "block_down", slope)
+    bottom = layers.ReLU(negative_slope=slope)(convolution(quarter, "down", 4, 2)(top))
     for i in range(4):
-        bottom = residual_block(bottom, quarter, 1.0, f"block{i}")
+        bottom = residual_block(bottom, quarter, 1.0, f"block{i}", slope)
     up = ops.depth_to_space(convolution(4 * half, "up", 1)(bottom), 2)
-    top = residual_block(top + CropLike(name="crop_up")([up, top]), half, 1.0, "block_up")
-    residual = ops.depth_to_space(convolution(NUM_CHANNELS * 4, "last", kernel_initializer="zeros")(top), 2)
-    restored = layers.Add(name="restored")([compressed, CropLike(name="crop")([residual, compressed])])
+    top = residual_block(top + CropLike(name="crop_up")([up, top]), half, 1.0, "block_up", slope)
+    residual = convolution(NUM_CHANNELS * 4, "last", dtype="float32", kernel_initializer="zeros")(top)
+    residual = CropLike(dtype="float32", name="crop")([ops.depth_to_space(residual, 2), compressed])
+    restored = layers.Add(dtype="float32", name="restored")([compressed, residual])
     return _joint(keras.Model(compressed, restored, name="car"), models.build_sr(config))
 
 

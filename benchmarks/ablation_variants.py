@@ -47,7 +47,7 @@ VARIANTS = {
     "base": Variant(),
     "another_seed": Variant(phases=_changed(seed=1)),
     "three_stages": Variant(phases=(Phase("car", 0.2), Phase("sr", 0.1), Phase("joint", 0.7))),
-    "leaky": Variant(networks.leaky),
+    "without_slope": Variant(networks.without_slope),
     "features_passed": Variant(networks.features_passed),
     "u_shaped": Variant(networks.u_shaped),
     "wider_and_shallower": Variant(networks.wider_and_shallower),

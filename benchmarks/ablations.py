@@ -1,6 +1,6 @@
 """What changes of `base` bring: each is trained from random weights for as long as `base` takes for `--steps` steps.
 
-    python benchmarks/ablations.py --data=photos@2,BSDS400@4,T91@1 --output_dir=runs/ablations [--only=leaky --only=u_shaped]
+    python benchmarks/ablations.py --data=photos@2,BSDS400@4,T91@1 --output_dir=runs/ablations [--only=u_shaped]
 
 Stage `joint` alone, but for what varies the stages. Processor time counts, measured anew for each variant beside `base`
 itself, so the machine and its load matter little. Scored by PSNR-Y on the pictures that `--holdout_every` keeps out of
@@ -34,11 +34,12 @@ flags.DEFINE_string("output_dir", None, "folder of the runs", required=True)
 flags.DEFINE_string("output", "results/ablations.json", "JSON file to write")
 flags.DEFINE_multi_enum("only", list(VARIANTS), list(VARIANTS), "variants to train, but for those that `--output` has")
 flags.DEFINE_integer("steps", 500, "steps of `base` whose processor time each variant gets")
+flags.DEFINE_bool("mixed_precision", False, "compute in bfloat16: faster on processors with instructions for it")
 
 
 def settings(phase: Phase, steps: int) -> TrainingConfig:
     base = training_preset("base")
-    changes = {"warmup_steps": steps // 10, **dict(phase.changes), "steps": steps}
+    changes = {"warmup_steps": steps // 10, "mixed_precision": FLAGS.mixed_precision, **dict(phase.changes), "steps": steps}
     parts = {}
     for part, values in (("data", base.data), ("stage", base.stage)):
         names = {field.name for field in dataclasses.fields(values)}
@@ -105,6 +106,7 @@ def main(_: list[str]) -> None:
     output = pathlib.Path(FLAGS.output)
     known = json.loads(output.read_text(encoding="utf-8"))["variants"] if output.is_file() else {}
     base = Variant()
+    keras.config.set_dtype_policy("mixed_bfloat16" if FLAGS.mixed_precision else "float32")
     with stop_requests() as stop:
         for name in (name for name in FLAGS.only if name not in known):
             result = run(name, FLAGS.steps * seconds_per_step(base, base.phases[0]), stop)

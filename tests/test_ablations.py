@@ -14,20 +14,20 @@ import ablation_training
 from ablation_variants import VARIANTS
 
 from jpegsr import models
-from jpegsr.config import ModelConfig
+from jpegsr.config import MODEL_PRESETS, ModelConfig
 
 BUILDS = {name: variant.build for name, variant in VARIANTS.items() if variant.build is not models.build_joint}
-SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2)
+SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2, negative_slope=0.1)
 
 
 @pytest.fixture(scope="module")
 def arithmetic_of_base() -> float:
-    return ablation_training.gigaflops(models.build_joint(ModelConfig()))
+    return ablation_training.gigaflops(models.build_joint(MODEL_PRESETS["base"]))
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
 def test_variants_cost_what_base_costs(name, arithmetic_of_base):
-    assert ablation_training.gigaflops(BUILDS[name](ModelConfig())) == pytest.approx(arithmetic_of_base, rel=0.06)
+    assert ablation_training.gigaflops(BUILDS[name](MODEL_PRESETS["base"])) == pytest.approx(arithmetic_of_base, rel=0.06)
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
@@ -41,6 +41,13 @@ def test_variants_take_odd_sizes_and_have_the_layers_that_stages_freeze(name, ph
     assert outputs["upscaled"].shape == (1, 42, 60, 3)
     weights = [joint.get_layer(part).count_params() for part in ("car", "sr")]
     assert sum(weights) == joint.count_params()
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_variants_give_float32_pictures_in_mixed_precision(name):
+    with models.dtype_policy("mixed_bfloat16"):
+        joint = BUILDS[name](SMALL)
+    assert {output.dtype for output in joint.output.values()} == {"float32"}
 
 
 def test_reparameterized_convolution_is_one_convolution():
