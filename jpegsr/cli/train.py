@@ -63,6 +63,9 @@ def read_config() -> TrainingConfig:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # Read when NumPy is first imported. Patches are made in threads of their own; those that NumPy's matrix products would
+    # start beside them make no patch sooner and take time from the training.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from jpegsr import provenance
     from jpegsr.cli.main import load_tensorflow
 
