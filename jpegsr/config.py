@@ -70,6 +70,7 @@ class ModelConfig(JsonMixin):
       sr_residual_scaling: factor on each block's residual (0.1 in section 2.1.2).
       sr_image_skip: add the nearest-neighbour enlargement of the input to the output, so that SR learns the
         difference; training converges much sooner. The paper has no such connection.
+      negative_slope: slope of the ReLUs below zero, 0 in the paper. Above it no unit can come to rest for good.
     """
 
     scale: int = 2
@@ -82,11 +83,14 @@ class ModelConfig(JsonMixin):
     sr_num_residual_blocks: int = 12
     sr_residual_scaling: float = 1.0
     sr_image_skip: bool = True
+    negative_slope: float = 0.0
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise UserError(f"scale {self.scale} is not one of {', '.join(map(str, SCALES))}")
         _require_positive(self, "car_num_filters", "car_num_layers", "car_stride", "sr_num_filters", "sr_num_residual_blocks")
+        if not 0 <= self.negative_slope < 1:
+            raise UserError(f"negative_slope {self.negative_slope} is not at least 0 and below 1")
         if self.car_body == "residual" and (self.car_num_layers % 2 or self.car_batch_normalization):
             raise UserError("a residual CAR body takes an even car_num_layers and no batch normalisation")
 
@@ -120,9 +124,11 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         sr_residual_scaling=0.1,
         sr_image_skip=False,
     ),
-    "large": ModelConfig(car_num_filters=192, car_num_layers=16, sr_num_filters=96, sr_num_residual_blocks=32),
-    "base": ModelConfig(),
-    "fast": ModelConfig(car_num_filters=48, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3),
+    "large": ModelConfig(
+        car_num_filters=192, car_num_layers=16, sr_num_filters=96, sr_num_residual_blocks=32, negative_slope=0.1
+    ),
+    "base": ModelConfig(negative_slope=0.1),
+    "fast": ModelConfig(car_num_filters=64, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3, negative_slope=0.1),
     "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, car_stride=1, sr_num_filters=8, sr_num_residual_blocks=1),
 }
 

@@ -33,9 +33,9 @@ def convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1,
     return layers.Conv2D(filters, kernel_size, strides, padding="same", name=name, **options)
 
 
-def residual_block(features, filters: int, scaling: float, name: str):
+def residual_block(features, filters: int, scaling: float, name: str, negative_slope: float = 0.0):
     """Convolution, ReLU, convolution, scaled and added to the input (EDSR, reference [4] of the paper)."""
-    residual = layers.ReLU(name=f"{name}_relu")(convolution(filters, f"{name}_conv1")(features))
+    residual = layers.ReLU(negative_slope=negative_slope, name=f"{name}_relu")(convolution(filters, f"{name}_conv1")(features))
     residual = convolution(filters, f"{name}_conv2")(residual)
     if scaling != 1.0:
         residual = residual * scaling
@@ -50,13 +50,13 @@ def is_residual_block(layer_name: str) -> bool:
 def _car_body(features, config: ModelConfig):
     if config.car_body == "residual":
         for i in range(config.car_num_layers // 2):
-            features = residual_block(features, config.car_num_filters, 1.0, f"block{i}")
+            features = residual_block(features, config.car_num_filters, 1.0, f"block{i}", config.negative_slope)
         return features
     for i in range(config.car_num_layers):
         features = convolution(config.car_num_filters, f"conv{i + 1}", use_bias=not config.car_batch_normalization)(features)
         if config.car_batch_normalization:
             features = layers.BatchNormalization(name=f"norm{i + 1}")(features)
-        features = layers.ReLU(name=f"relu{i + 1}")(features)
+        features = layers.ReLU(negative_slope=config.negative_slope, name=f"relu{i + 1}")(features)
     return features
 
 
@@ -70,7 +70,7 @@ def build_car(config: ModelConfig) -> keras.Model:
     compressed = keras.Input((None, None, NUM_CHANNELS), name="compressed")
     stride = config.car_stride
     features = convolution(config.car_num_filters, "first", 3 * stride, stride)(compressed)
-    features = layers.ReLU(name="first_relu")(features)
+    features = layers.ReLU(negative_slope=config.negative_slope, name="first_relu")(features)
     features = _car_body(features, config)
     # Zeros at first: training starts from the picture as it is.
     residual = convolution(NUM_CHANNELS * stride**2, "last", dtype="float32", kernel_initializer="zeros")(features)
@@ -90,7 +90,8 @@ def build_sr(config: ModelConfig) -> keras.Model:
     first = convolution(config.sr_num_filters, "first")(restored)
     features = first
     for i in range(config.sr_num_residual_blocks):
-        features = residual_block(features, config.sr_num_filters, config.sr_residual_scaling, f"block{i}")
+        scaling = config.sr_residual_scaling
+        features = residual_block(features, config.sr_num_filters, scaling, f"block{i}", config.negative_slope)
     features = layers.Add(name="long_skip")([first, convolution(config.sr_num_filters, "body_end")(features)])
     initializer = "zeros" if config.sr_image_skip else "glorot_uniform"
     pixels = convolution(NUM_CHANNELS * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(features)

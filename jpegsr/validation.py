@@ -117,8 +117,8 @@ def working_shares(network: keras.Model, pictures: Sequence[np.ndarray]) -> dict
 def describe_rest(joint: keras.Model, validator: Validator) -> str:
     """A line on residual blocks that have stopped to work, of the networks in training; empty if all do.
 
-    Once a ReLU gives zeros for all pictures nothing revives it, and as the other network learns to do without, scores do
-    not show it.
+    Once a ReLU without a slope below zero gives zeros for all pictures nothing revives it, and as the other network learns
+    to do without, scores do not show it.
     """
     quality = min(validator.examples, key=lambda quality: abs(quality - _PROBED_QUALITY), default=None)
     if quality is None:
@@ -128,8 +128,12 @@ def describe_rest(joint: keras.Model, validator: Validator) -> str:
     inputs = {"car": pictures, "sr": [joint.get_layer("car")(picture, training=False) for picture in pictures]}
     parts = []
     for part in validator.stage.trains:
-        shares = working_shares(joint.get_layer(part), inputs[part])
-        shares = {name: share for name, share in shares.items() if models.is_residual_block(name)}
-        if num_resting := sum(float(share.mean()) < _RESTING_SHARE for share in shares.values()):
+        network = joint.get_layer(part)
+        shares = {
+            name: float(share.mean())
+            for name, share in working_shares(network, inputs[part]).items()
+            if models.is_residual_block(name) and not network.get_layer(name).negative_slope
+        }
+        if num_resting := sum(share < _RESTING_SHARE for share in shares.values()):
             parts.append(f"{num_resting} of {len(shares)} residual blocks of {part.upper()}")
     return f"{' and '.join(parts)} give zeros alone and no longer learn: lower --learning_rate" if parts else ""

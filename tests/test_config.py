@@ -23,7 +23,9 @@ def test_unknown_preset_names_the_known_ones():
         training_preset("huge")
 
 
-@pytest.mark.parametrize("changes", [{"scale": 5}, {"car_num_layers": 3}, {"car_batch_normalization": True}])
+@pytest.mark.parametrize(
+    "changes", [{"scale": 5}, {"car_num_layers": 3}, {"car_batch_normalization": True}, {"negative_slope": 1.0}]
+)
 def test_impossible_models_are_refused(changes):
     with pytest.raises(UserError):
         dataclasses.replace(MODEL_PRESETS["base"], **changes)

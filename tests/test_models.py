@@ -70,6 +70,19 @@ def test_sr_without_features_is_the_enlarged_picture(photo):
     np.testing.assert_array_equal(upscaled, picture.repeat(2, axis=1).repeat(2, axis=2))
 
 
+@pytest.mark.parametrize("car_body", ["plain", "residual"])
+def test_negative_slope_is_that_of_every_rectifier(car_body):
+    config = dataclasses.replace(TINY, car_body=car_body, negative_slope=0.1)
+    for network in (models.build_car(config), models.build_sr(config)):
+        for layer in (layer for layer in network.layers if isinstance(layer, keras.layers.ReLU)):
+            np.testing.assert_allclose(layer(np.array([-2.0, 3.0])), [-0.2, 3.0], rtol=1e-6)
+    plain = models.build_joint(dataclasses.replace(config, negative_slope=0.0))
+    sloping = models.build_joint(config)
+    sloping.set_weights(randomised(plain).get_weights())
+    picture = np.random.default_rng(0).random((1, 9, 12, 3), np.float32)
+    assert np.abs(plain(picture)["upscaled"] - sloping(picture)["upscaled"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["base", "fast", "tiny", "paper"])
 def test_receptive_radius_bounds_the_influence(name):
     config = MODEL_PRESETS[name]

@@ -401,6 +401,11 @@ def test_blocks_that_give_zeros_alone_are_named_while_training(photo_folder, tmp
     assert "jpegsr: 1 of 1 residual blocks of SR give zeros alone" in capsys.readouterr().out
     unscored = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_every=0))
     assert make_trainer(unscored, "joint", tmp_path / "unscored").describe_rest() == ""
+    # With a slope below zero the block goes on learning.
+    leaky = dataclasses.replace(config, model=dataclasses.replace(config.model, negative_slope=0.1))
+    sloping = make_trainer(leaky, "joint", tmp_path / "leaky")
+    sloping.joint.set_weights(trainer.joint.get_weights())
+    assert sloping.describe_rest() == ""
 
 
 def test_a_best_score_is_no_measure_after_validation_has_changed(photo_folder, tmp_path):
