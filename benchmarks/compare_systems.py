@@ -82,7 +82,6 @@ def cost(name: str) -> dict[str, Any]:
         "skipped": None,
         "seconds_per_megapixel": round(statistics.median(seconds[1:]) / megapixels, 3),  # the first one loads and compiles
         "peak_megabytes": round(memory.peak / 1e6),
-        "parameters": system.num_parameters,  # type: ignore[attr-defined]
     }
 
 
@@ -155,7 +154,10 @@ def main(_: list[str]) -> None:
         entries[name] = describe(name, known[name][0], entries[name] if FLAGS.keep_costs else None)
     entries = {name: entries[name] for name in known}
     chosen = {name: known[name][1] for name in measured if not entries[name]["skipped"]}
-    scores = sorted(score(chosen, datasets) + scores, key=lambda row: [evaluation.BICUBIC, *known].index(row.method))
+    scores += score(chosen, datasets)
+    for name, system in chosen.items():  # which knows them once it is loaded
+        entries[name]["parameters"] = system.num_parameters  # type: ignore[attr-defined]
+    scores = sorted(scores, key=lambda row: [evaluation.BICUBIC, *known].index(row.method))
     protocol = f"{' '.join((evaluation.__doc__ or '').split())} Costs: input of {SIDE}x{SIDE}, median of {FLAGS.rounds} rounds."
     origin = {**figures_file.origin(protocol, ("base", "fast"), SCALE), "systems": entries}
     reports.write_csv(folder / "results.csv", scores)
