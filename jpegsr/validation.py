@@ -106,6 +106,8 @@ def working_shares(network: keras.Model, pictures: Sequence[np.ndarray]) -> dict
       pictures: its inputs, float32 `[1, H, W, 3]` in [0, 1].
     """
     rectifiers = [layer for layer in network.layers if isinstance(layer, keras.layers.ReLU)]
+    if not rectifiers:
+        return {}
     probe = keras.Model(network.input, {layer.name: layer.output for layer in rectifiers})
     shares: dict[str, list[np.ndarray]] = {layer.name: [] for layer in rectifiers}
     for picture in pictures:

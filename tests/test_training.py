@@ -23,7 +23,7 @@ from jpegsr.config import MODEL_PRESETS, RunConfig, TrainingConfig, training_pre
 from jpegsr.data import Patch, PatchSampler
 from jpegsr.errors import UserError
 from jpegsr.pixels import to_unit
-from jpegsr.validation import Validator, averaged_weights
+from jpegsr.validation import Validator, averaged_weights, working_shares
 
 
 def make_config(photo_folder, **stage_settings) -> TrainingConfig:
@@ -401,6 +401,7 @@ def test_blocks_that_give_zeros_alone_are_named_while_training(photo_folder, tmp
     assert "jpegsr: 1 of 1 residual blocks of SR give zeros alone" in capsys.readouterr().out
     unscored = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_every=0))
     assert make_trainer(unscored, "joint", tmp_path / "unscored").describe_rest() == ""
+    assert working_shares(keras.Sequential([keras.layers.Identity()]), []) == {}  # as are networks without blocks
     # With a slope below zero the block goes on learning.
     leaky = dataclasses.replace(config, model=dataclasses.replace(config.model, negative_slope=0.1))
     sloping = make_trainer(leaky, "joint", tmp_path / "leaky")
