@@ -103,9 +103,18 @@ def _write_openvino(saved_model: pathlib.Path, inputs: list[dict[str, np.ndarray
     with conversion.quiet():
         try:
             import nncf
+            from nncf.quantization.range_estimator import RangeEstimatorParametersSet
         except ImportError:
             raise UserError("quantisation needs nncf: pip install 'jpegsr[quantize]'") from None
         logging.getLogger("nncf").setLevel(logging.ERROR)
         model = conversion.openvino_model(saved_model)
-        quantized = nncf.quantize(model, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs))
+        # Ranges as wide as anything calibration meets: NNCF's own, of the average picture, cut off graphics of high contrast.
+        ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            advanced_parameters=ranges,
+        )
         conversion.save_openvino(quantized, path, half_precision=True)
