@@ -239,6 +239,9 @@ def _openvino(path: pathlib.Path, output: str, device: str | None, num_threads: 
     if place == "CPU":
         # Pinned, the threads of several processes would all share the machine's first cores.
         properties |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": num_threads or 0}
+        # What is not in int8 is the picture itself. In bfloat16, which OpenVINO would take on processors that have it, it has
+        # no more than 8 bits, and the result would depend on the machine.
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
     previous: tuple[int, ...] = ()
     num_repeats = 0
