@@ -33,7 +33,7 @@ def convolution(filters: int, name: str, kernel_size: int = 3, strides: int = 1,
     return layers.Conv2D(filters, kernel_size, strides, padding="same", name=name, **options)
 
 
-def residual_block(features, filters: int, scaling: float, name: str, negative_slope: float = 0.0):
+def residual_block(features, filters: int, scaling: float, name: str, negative_slope: float):
     """Convolution, ReLU, convolution, scaled and added to the input (EDSR, reference [4] of the paper)."""
     residual = layers.ReLU(negative_slope=negative_slope, name=f"{name}_relu")(convolution(filters, f"{name}_conv1")(features))
     residual = convolution(filters, f"{name}_conv2")(residual)
@@ -88,9 +88,8 @@ def build_sr(config: ModelConfig) -> keras.Model:
     """
     restored = keras.Input((None, None, NUM_CHANNELS), name="restored")
     first = convolution(config.sr_num_filters, "first")(restored)
-    features = first
+    features, scaling = first, config.sr_residual_scaling
     for i in range(config.sr_num_residual_blocks):
-        scaling = config.sr_residual_scaling
         features = residual_block(features, config.sr_num_filters, scaling, f"block{i}", config.negative_slope)
     features = layers.Add(name="long_skip")([first, convolution(config.sr_num_filters, "body_end")(features)])
     initializer = "zeros" if config.sr_image_skip else "glorot_uniform"

@@ -241,6 +241,7 @@ def test_pillow_images_and_paths(photo, tmp_path):
     assert deep.dtype == np.uint16
     assert np.abs(deep / 257 - array).max() <= 0.51
     assert len(np.unique(deep)) > 2 * 256  # finer than 8 bits
+    assert (deep % 257 != 0).mean() > 0.9  # of which every value is a multiple
 
 
 def test_colourless_pictures_get_no_tint(photo):
