@@ -314,6 +314,7 @@ def test_make_it_worse_scores_as_evaluate_does(new_page):
     page = new_page()
     page.get_by_role("tab", name="Make it worse").click()
     page.get_by_role("button", name="sample photo cat_clean.jpg").click()
+    page.get_by_role("img", name="the photo that was chosen").wait_for()  # else "choose a photo first"
     page.get_by_label("number input for JPEG quality").fill("30")
     page.get_by_label("number input for JPEG quality").blur()
     page.get_by_role("button", name="Compare").click()
