@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import pathlib
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,14 @@ def openvino_model(saved_model: pathlib.Path) -> Any:
     return model
 
 
+def additions_to_the_picture(model: Any) -> list[str]:
+    """The names of the operations in an `openvino.Model` that give its outputs, where they are sums."""
+    nodes = [result.input_value(0).get_node() for result in model.get_results()]
+    # Results are turned from the runtime's order of the axes to ours.
+    nodes = [node.input_value(0).get_node() if node.get_type_name() == "Transpose" else node for node in nodes]
+    return [node.get_friendly_name() for node in nodes if node.get_type_name() == "Add"]
+
+
 def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> None:
     """Write an `openvino.Model` to a `.xml` file and the `.bin` file beside it, with constants in 16 bits if asked to."""
     import openvino
@@ -110,11 +119,31 @@ def litert_content(
 ) -> bytes:
     """The `.tflite` file of an `interchange_model` with these outputs, in int8 if there are inputs to calibrate it with."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(names))
-    if calibration is not None:
-        inputs = list(calibration)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ((name, values) for name in names for values in inputs)
-    return converter.convert()
+    if calibration is None:
+        return converter.convert()
+    inputs = list(calibration)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ((name, values) for name in names for values in inputs)
+    # The tool is made for finding which operations suffer from int8; nothing else lets some of them be left out.
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_litert_names_of_picture_operations(saved_model))
+    no_data = lambda: iter(())  # noqa: E731
+    return tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=no_data, debug_options=options
+    ).get_nondebug_quantized_model()
+
+
+def _litert_names_of_picture_operations(saved_model: pathlib.Path) -> list[str]:
+    """What LiteRT's converter may call the operations on the picture itself, to which both networks add what they find.
+
+    In int8 they would round the picture three times to fewer than 256 values.
+    """
+    functions = tf.saved_model.load(str(saved_model)).signatures["serving_default"].graph.as_graph_def().library.function
+    nodes = {node.name for function in functions for node in function.node_def}
+    # Of the sums and the enlargement in `models`, and of the arithmetic in `models.enhance`.
+    known = {name for name in nodes if re.search(r"/(restored|enlarged|upscaled)_\d+/|^(sub|mul|add)(_\d+)?$", name)}
+    again = {f"{name}1" for name in known}  # as they are called in a second signature
+    results = {f"StatefulPartitionedCall{suffix}:0" for suffix in ("", "_1", "_2")}
+    return sorted(known | again | results)
 
 
 def onnx_content(trained: TrainedModel) -> bytes:

@@ -1,7 +1,7 @@
 """Post-training quantisation: a trained model as int8 files for the fast CPU runtimes, OpenVINO and LiteRT.
 
 Weights and activations of the convolutions become 8-bit integers, with ranges measured on calibration pictures. The input
-picture itself, to which both networks add what they find, stays in floats (OpenVINO).
+picture itself, to which both networks add what they find, stays in floats: int8 would round it.
 """
 
 import json
@@ -116,5 +116,6 @@ def _write_openvino(saved_model: pathlib.Path, inputs: list[dict[str, np.ndarray
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
             advanced_parameters=ranges,
+            ignored_scope=nncf.IgnoredScope(names=conversion.additions_to_the_picture(model)),
         )
         conversion.save_openvino(quantized, path, half_precision=True)
