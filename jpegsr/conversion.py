@@ -125,14 +125,15 @@ def litert_content(
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ((name, values) for name in names for values in inputs)
     # The tool is made for finding which operations suffer from int8; nothing else lets some of them be left out.
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_litert_names_of_picture_operations(saved_model))
-    no_data = lambda: iter(())  # noqa: E731
-    return tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=no_data, debug_options=options
-    ).get_nondebug_quantized_model()
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=lambda: iter(()),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_picture_operations(saved_model)),
+    )
+    return debugger.get_nondebug_quantized_model()
 
 
-def _litert_names_of_picture_operations(saved_model: pathlib.Path) -> list[str]:
+def _picture_operations(saved_model: pathlib.Path) -> list[str]:
     """What LiteRT's converter may call the operations on the picture itself, to which both networks add what they find.
 
     In int8 they would round the picture three times to fewer than 256 values.
@@ -142,6 +143,7 @@ def _litert_names_of_picture_operations(saved_model: pathlib.Path) -> list[str]:
     # Of the sums and the enlargement in `models`, and of the arithmetic in `models.enhance`.
     known = {name for name in nodes if re.search(r"/(restored|enlarged|upscaled)_\d+/|^(sub|mul|add)(_\d+)?$", name)}
     again = {f"{name}1" for name in known}  # as they are called in a second signature
+    # What a signature gives bears the name of the call of its function, not of the operation within.
     results = {f"StatefulPartitionedCall{suffix}:0" for suffix in ("", "_1", "_2")}
     return sorted(known | again | results)
 
