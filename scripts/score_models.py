@@ -3,8 +3,7 @@
     python scripts/score_models.py --data=FOLDER --model=base --scale=2 [--only=openvino --only=litert]
 
 `FOLDER` holds the test sets Set5, Set14, B100 and Urban100, a folder each. Tables are made in `runs/scores` and copied to
-`results/` when all are done, since a changed results file would make the commit that the next one names a dirty one. A table
-that is there for these very files, from a run that was stopped, is not made again.
+`results/` when all are done. A table that is there for these very files, from a run that was stopped, is not made again.
 """
 
 import dataclasses
