@@ -94,10 +94,11 @@ def build_sr(config: ModelConfig) -> keras.Model:
     features = layers.Add(name="long_skip")([first, convolution(config.sr_num_filters, "body_end")(features)])
     initializer = "zeros" if config.sr_image_skip else "glorot_uniform"
     pixels = convolution(NUM_CHANNELS * config.scale**2, "subpixel", dtype="float32", kernel_initializer=initializer)(features)
-    upscaled = ops.depth_to_space(pixels, config.scale)
     if config.sr_image_skip:
-        enlarged = layers.UpSampling2D(config.scale, interpolation="nearest", dtype="float32", name="enlarged")(restored)
-        upscaled = layers.Add(dtype="float32", name="upscaled")([enlarged, upscaled])
+        # A pixel for each place in its cell: the nearest-neighbour enlargement, added while it is still small.
+        enlarged = layers.Concatenate(dtype="float32", name="enlarged")([restored] * config.scale**2)
+        pixels = layers.Add(dtype="float32", name="upscaled")([enlarged, pixels])
+    upscaled = ops.depth_to_space(pixels, config.scale)
     return keras.Model(restored, upscaled, name="sr")
 
 
