@@ -128,7 +128,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         car_num_filters=192, car_num_layers=16, sr_num_filters=96, sr_num_residual_blocks=32, negative_slope=0.1
     ),
     "base": ModelConfig(negative_slope=0.1),
-    "fast": ModelConfig(car_num_filters=64, car_num_layers=4, sr_num_filters=32, sr_num_residual_blocks=3, negative_slope=0.1),
+    "fast": ModelConfig(car_num_filters=64, car_num_layers=2, sr_num_filters=32, sr_num_residual_blocks=6, negative_slope=0.1),
     "tiny": ModelConfig(car_num_filters=8, car_num_layers=2, car_stride=1, sr_num_filters=8, sr_num_residual_blocks=1),
 }
 
