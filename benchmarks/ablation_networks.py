@@ -124,3 +124,8 @@ def plain_without_normalization(config: ModelConfig) -> keras.Model:
 def wider_and_shallower(config: ModelConfig) -> keras.Model:
     """SR of 7 blocks of 64 channels instead of 12 of 48."""
     return models.build_joint(dataclasses.replace(config, sr_num_filters=64, sr_num_residual_blocks=7))
+
+
+def shorter_car(config: ModelConfig) -> keras.Model:
+    """CAR of 4 layers instead of 10, for SR of 15 blocks instead of 12."""
+    return models.build_joint(dataclasses.replace(config, car_num_layers=4, sr_num_residual_blocks=15))

@@ -51,6 +51,7 @@ VARIANTS = {
     "features_passed": Variant(networks.features_passed),
     "u_shaped": Variant(networks.u_shaped),
     "wider_and_shallower": Variant(networks.wider_and_shallower),
+    "shorter_car": Variant(networks.shorter_car),
     "reparameterized": Variant(networks.reparameterized),
     "residual_full_resolution": Variant(networks.residual_full_resolution),
     "plain_full_resolution": Variant(networks.plain_full_resolution),
