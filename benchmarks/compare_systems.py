@@ -10,7 +10,7 @@ compared with what stands beside them.
 
 Finer JPEGs and clean input, on which it shows whether a network was trained on clean pictures, need no costs:
 
-    jpegsr evaluate --model= --systems=$(grep -l ^SYSTEMS benchmarks/systems/*.py | paste -sd,) --qualities=50,90,0 \\
+    jpegsr evaluate --model= --systems=$(grep -l ^SYSTEMS benchmarks/systems/*.py | paste -sd,) --qualities=50,90,100,0 \\
         --datasets=Set5=Set5 --nocontact_sheets --output_dir=results/systems_fine
 """
 
