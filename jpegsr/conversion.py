@@ -95,11 +95,15 @@ def openvino_model(saved_model: pathlib.Path) -> Any:
 
 def additions_to_the_picture(model: Any) -> list[str]:
     """The names of the operations in an `openvino.Model` that give its outputs, but for moving pixels, where they are sums."""
-    nodes = [result.input_value(0).get_node() for result in model.get_results()]
-    # Results are turned from the runtime's order of the axes to ours, and cells of pixels laid out.
-    while any(moving := [node.get_type_name() in ("Transpose", "DepthToSpace") for node in nodes]):
-        nodes = [node.input_value(0).get_node() if moves else node for node, moves in zip(nodes, moving, strict=True)]
-    return [node.get_friendly_name() for node in nodes if node.get_type_name() == "Add"]
+    names = []
+    for result in model.get_results():
+        node = result.input_value(0).get_node()
+        # Cells of pixels are laid out, and results turned from the runtime's order of the axes to ours.
+        while node.get_type_name() in ("Transpose", "DepthToSpace"):
+            node = node.input_value(0).get_node()
+        if node.get_type_name() == "Add":
+            names.append(node.get_friendly_name())
+    return names
 
 
 def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> None:

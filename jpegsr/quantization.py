@@ -46,9 +46,10 @@ def quantize_beside(
     for index in range(num_pictures):
         small = degradation.downscale(pictures[::2][index % len(pictures[::2])], sampler.scale)
         calibration.append(degradation.jpeg(small, CALIBRATION_QUALITIES[index % len(CALIBRATION_QUALITIES)]))
+    # Before the files are written, which in a checkout are files of it.
+    record = {"command": command, **provenance.source(), "weights_sha256": trained.checksum, "num_pictures": num_pictures}
     quantize(trained, calibration, {name: runtimes.int8_path(trained.path, name) for name in runtime_names})
     record_path = runtimes.int8_path(trained.path, "record")
-    record = {"command": command, **provenance.source(), "weights_sha256": trained.checksum, "num_pictures": num_pictures}
     # Files for the other runtime that are there already stay usable.
     kept = [name for name in ("openvino", "litert") if name not in runtime_names and not runtimes.problem(name, trained.path)]
     names = [*kept, *runtime_names]

@@ -2,8 +2,8 @@
 
     python scripts/score_models.py --data=FOLDER --model=base --scale=2 [--only=openvino --only=litert]
 
-`FOLDER` holds the test sets Set5, Set14, B100 and Urban100, a folder each. Tables are made in `runs/scores` and copied to
-`results/` when all are done. A table that is there for these very files, from a run that was stopped, is not made again.
+`FOLDER` holds the test sets Set5, Set14, B100 and Urban100, a folder each. A table that is there for these very files, from a
+run that was stopped, is not made again.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from absl import app, flags
 from jpegsr import model_files, runtimes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORK = ROOT / "runs" / "scores"
+RESULTS = ROOT / "results"
 JPEG = (10, 20, 30, 40)
 SETS = ("Set5", "Set14", "B100")
 
@@ -75,7 +74,7 @@ def arguments_of(name: str, table: Table) -> list[str]:
 
 def is_made(name: str, table: Table) -> bool:
     """Whether the table is there, made by the same call from the same files; `results.md` is written last."""
-    folder = WORK / name
+    folder = RESULTS / name
     if not (folder / "results.md").is_file():
         return False
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -89,7 +88,7 @@ def make(name: str, table: Table) -> None:
     with tempfile.TemporaryDirectory() as workspace:
         for dataset in table.datasets:
             (pathlib.Path(workspace) / dataset).symlink_to((pathlib.Path(FLAGS.data) / dataset).resolve())
-        (pathlib.Path(workspace) / "results").symlink_to(WORK)
+        (pathlib.Path(workspace) / "results").symlink_to(RESULTS)
         command = arguments_of(name, table)
         print("jpegsr", *command, flush=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -97,14 +96,11 @@ def make(name: str, table: Table) -> None:
 
 
 def main(_: list[str]) -> None:
-    WORK.mkdir(parents=True, exist_ok=True)
-    names = ["_".join(filter(None, [f"{FLAGS.model}_x{FLAGS.scale}", ending])) for ending in FLAGS.only]
-    for ending, name in zip(FLAGS.only, names, strict=True):
+    for ending in FLAGS.only:
+        name = "_".join(filter(None, [f"{FLAGS.model}_x{FLAGS.scale}", ending]))
         if not is_made(name, TABLES[ending]):
             make(name, TABLES[ending])
-    for name in names:
-        shutil.copytree(WORK / name, ROOT / "results" / name, dirs_exist_ok=True)
-        print(f"wrote results/{name}")
+        print(f"results/{name} is there")
 
 
 if __name__ == "__main__":
