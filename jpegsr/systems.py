@@ -13,7 +13,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class LoadedSystems:
     Attributes:
       systems: name -> a system that has enlarged one small picture.
       skipped: name -> why that one cannot run here.
-      files: name -> the plug-in it comes from, for all of them.
+      files: name -> the plug-in it comes from, for both.
     """
 
     systems: dict[str, System]
@@ -45,29 +45,41 @@ class LoadedSystems:
     files: dict[str, pathlib.Path]
 
 
-def load(paths: Iterable[str], scale: int) -> LoadedSystems:
+def load(paths: Iterable[str], scale: int, only: Collection[str] = ()) -> LoadedSystems:
     """The systems of several plug-ins, each tried on a small picture.
+
+    Args:
+      paths: of the plug-ins.
+      scale: that the systems are tried at.
+      only: names of the systems that are wanted; none is all.
 
     Raises:
       UserError: a file is missing, needs a package that is missing to be read at all, has no `SYSTEMS`, repeats a name, or
-        gives something else than a picture of the right size.
+        gives something else than a picture of the right size; or no file has a system that is wanted.
     """
-    loaded = LoadedSystems({}, {}, {})
+    found: dict[str, tuple[pathlib.Path, System]] = {}
+    for path in map(pathlib.Path, paths):
+        for name, system in read(path).items():
+            if name in found:
+                raise UserError(f"{str(path)!r} and {str(found[name][0])!r} both have a system {name!r}: rename one")
+            found[name] = (path, system)
+    if unknown := sorted({*only} - {*found}):
+        raise UserError(f"no system {unknown[0]!r}: there are {', '.join(map(repr, found)) or 'none'}")
     height, width = _PROBE_SIZE
     ramp = np.add.outer(4 * np.arange(height), np.arange(width)).astype(np.uint8)
     probe = degradation.encode(np.repeat(ramp[..., None], 3, axis=2), quality=50)
-    for path in map(pathlib.Path, paths):
-        for name, system in read(path).items():
-            if name in loaded.files:
-                raise UserError(f"{str(path)!r} and {str(loaded.files[name])!r} both have a system {name!r}: rename one")
-            loaded.files[name] = path
-            try:
-                apply(name, system, probe, (height, width), scale)
-                loaded.systems[name] = system
-            except WrongResultError:
-                raise
-            except (UserError, ImportError) as error:
-                loaded.skipped[name] = first_line(error)
+    loaded = LoadedSystems({}, {}, {})
+    for name, (path, system) in found.items():
+        if only and name not in only:
+            continue
+        loaded.files[name] = path
+        try:
+            apply(name, system, probe, (height, width), scale)
+            loaded.systems[name] = system
+        except WrongResultError:
+            raise
+        except (UserError, ImportError) as error:
+            loaded.skipped[name] = first_line(error)
     return loaded
 
 

@@ -80,6 +80,18 @@ def test_systems_are_scored_beside_the_models(plugin, photo, tmp_path, capsys):
     assert (output / "mine" / "cat.png").is_file()
 
 
+def test_some_systems_of_a_file_are_scored(plugin, photo_folder, tmp_path, capsys):
+    arguments = ["evaluate", "--model=", f"--systems={plugin}", f"--datasets=a={photo_folder}", "--qualities=10"]
+    arguments += [f"--output_dir={tmp_path / 'out'}", "--nocontact_sheets"]
+    assert main([*arguments, "--only_system=nearest"]) == 0
+    captured = capsys.readouterr()
+    assert "left out" not in captured.err
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())["systems"]
+    assert list(entries) == ["nearest"]
+    assert main([*arguments, "--only_system=nearest", "--only_system=farthest"]) == 1
+    assert "no system 'farthest': there are 'nearest', 'picky', 'needy'" in capsys.readouterr().err
+
+
 def test_systems_get_the_file_and_not_its_pixels(photo_folder):
     files = []
 

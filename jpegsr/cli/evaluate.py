@@ -29,6 +29,9 @@ EXAMPLES = (
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("model", ["base"], "shipped names, .keras files or folders of training runs", flag_values=FLAGS)
 flags.DEFINE_list("systems", [], "Python files that hold other upscalers, to be scored as well", flag_values=FLAGS)
+flags.DEFINE_multi_string(
+    "only_system", [], "name of a system to score, of those in the files; may be repeated; all without it", flag_values=FLAGS
+)
 flags.DEFINE_integer("scale", 2, "reduce by this factor and enlarge by it again", flag_values=FLAGS)
 flags.DEFINE_list("qualities", ["10", "20", "30", "40"], "JPEG qualities; 0 is uncompressed", flag_values=FLAGS)
 flags.DEFINE_list("datasets", None, "NAME=FOLDER of test pictures, several separated by commas (required)", flag_values=FLAGS)
@@ -60,7 +63,7 @@ def _load_systems(taken: Iterable[str]) -> "LoadedSystems":
     """What --systems asks for; tells of those that cannot run here, and that no two rows have one name."""
     from jpegsr import systems
 
-    loaded = systems.load(FLAGS.systems, FLAGS.scale)
+    loaded = systems.load(FLAGS.systems, FLAGS.scale, FLAGS.only_system)
     for name, reason in loaded.skipped.items():
         _logger.warning("system %s is left out: %s", name, reason)
     if repeated := sorted({*taken} & {*loaded.systems}):
