@@ -73,6 +73,7 @@ setup(
             "nbmake>=1.5",
             "playwright>=1.50",
             "pytest>=8.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.11",
             "scikit-image>=0.25",
             "scikit-learn>=1.6",  # of the sparse-coding systems in benchmarks

@@ -164,13 +164,15 @@ def test_a_closed_pipe_is_no_traceback(album):
     assert b"Traceback" not in result.stderr
 
 
-def test_names_that_are_no_utf8(album, tmp_path):
+def test_names_that_are_no_utf8(album, tmp_path, capsysbinary):
     name = os.fsdecode(b"caf\xe9.jpg")
     shutil.copy(album / "a.jpg", tmp_path / name)
     manifest = tmp_path / "manifest.csv"
     assert main(["enhance", str(tmp_path / name), f"--output_dir={tmp_path / 'out'}", FAST, f"--manifest={manifest}"]) == 0
     assert os.listdir(os.fsencode(tmp_path / "out")) == [b"caf\xe9.png"]
     assert b"caf\xe9.jpg" in manifest.read_bytes()
+    # Read here, as a worker of pytest-xdist cannot hand such a name on.
+    assert b"caf\xe9.jpg" in capsysbinary.readouterr().out
 
 
 def test_folders_may_be_named_in_any_way(album, monkeypatch):
