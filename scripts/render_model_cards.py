@@ -3,6 +3,7 @@
 python scripts/render_model_cards.py
 """
 
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from jpegsr.images import write_text
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "models.md"
 README = ROOT / "README.md"
+# What the README has beside x2: the network of `base` that never saw a JPEG, and the best program that can be installed.
+BESIDE = ROOT / "results" / "beside_base_x2" / "results.json"
 # The README's tables stand between these two lines.
 BEGIN, END = "<!-- scores, by scripts/render_model_cards.py -->", "<!-- end of scores -->"
 HEAD = """# The models in the package
@@ -47,7 +50,7 @@ def _model(name: str, card: dict[str, Any]) -> str:
         "network": ", ".join(f"`{key}={value}`" for key, value in card["config"].items()),
         "data": _data(card["data"]),
         "degradation": _degradation(card["data"], config.scale),
-        "training": f"{stages}; {hours:.1f} hours on {card['hardware']}; commit {card['commit'][:12]}",
+        "training": f"{stages}; {hours:.1f} hours on {card['hardware']}; commit {_short(card['commit'])}",
         "kept out of training": ", ".join(f"{quality} {value:.2f}" for quality, value in card["validation_psnr"].items())
         + " (PSNR-Y, dB)",
         "SHA-256": f"`{card['sha256']}`",
@@ -62,6 +65,12 @@ def _model(name: str, card: dict[str, Any]) -> str:
     lines += ["", "**Limits**", "", *(f"- {limit}" for limit in card["limits"])]
     lines += ["", "**Recipe**", "", "```text", *card["recipe"], "```", "", *_scores(card), ""]
     return "\n".join(lines)
+
+
+def _short(commit: str) -> str:
+    """Twelve digits, and `-dirty` where the tree was."""
+    digits, dash, state = commit.partition("-")
+    return digits[:12] + dash + state
 
 
 def _data(data: dict[str, Any]) -> str:
@@ -83,7 +92,7 @@ def _degradation(data: dict[str, Any], scale: int) -> str:
 
 
 def _scores(card: dict[str, Any]) -> list[str]:
-    origin = f"`{card['scores']['command']}`, commit {card['scores']['commit'][:12]}"
+    origin = f"`{card['scores']['command']}`, commit {_short(card['scores']['commit'])}"
     if "rows" in card["scores"]:
         lines = [f"{card['scores']['protocol']}:", "", "| JPEG | quality | PSNR-Y | PSNR-RGB |", "|---|---|---|---|"]
         for row in card["scores"]["rows"]:
@@ -104,33 +113,38 @@ def _scores(card: dict[str, Any]) -> list[str]:
 def render_readme() -> str:
     """The README with its tables made anew."""
     before, _, rest = README.read_text().partition(BEGIN)
+    others = json.loads(BESIDE.read_text())["averages"]
     tables = [
-        _score_table("x2", [2], ("Set5", "Set14", "B100"), (0, 10, 20, 30, 40)),
+        _score_table("x2", [2], ("Set5", "Set14", "B100"), (0, 10, 20, 30, 40), others),
         _score_table("x3 and x4", [3, 4], ("Set5", "Set14"), (10, 20, 30, 40)),
     ]
     return before + BEGIN + "\n" + "\n".join(tables) + END + rest.partition(END)[2]
 
 
-def _score_table(title: str, scales: list[int], datasets: Sequence[str], qualities: Sequence[int]) -> str:
-    """PSNR-Y of bicubic enlargement and of all models at some scales, the gain in brackets."""
+def _score_table(
+    title: str, scales: list[int], datasets: Sequence[str], qualities: Sequence[int], others: Sequence[dict[str, Any]] = ()
+) -> str:
+    """PSNR-Y of bicubic enlargement, of `others` (averages of an evaluation) and of all models at some scales."""
     heads = ["clean" if quality == 0 else f"Q{quality}" for quality in qualities]
     lines = [f"| PSNR-Y (dB), {title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
     for scale in scales:
-        at_scale = list(_shipped_cards(scale).values())
+        cards = sorted(_shipped_cards(scale).values(), key=lambda card: card["name"], reverse=True)
+        rows = {name: (name, others) for name in dict.fromkeys(row["method"] for row in others) if name != "bicubic"}
+        rows |= {f"**jpegsr `{card['name']}`**": (card["name"], card["scores"]["averages"]) for card in cards}
         for dataset in datasets:
-            name = dataset if len(scales) == 1 else f"x{scale} {dataset}"
-            bicubic = _psnr_by_quality(at_scale[0], dataset, "bicubic")
-            lines.append(f"| {name}, bicubic | {' | '.join(f'{bicubic[quality]:.2f}' for quality in qualities)} |")
-            for card in sorted(at_scale, key=lambda card: card["name"], reverse=True):
-                scores = _psnr_by_quality(card, dataset, card["name"])
-                cells = [f"**{scores[quality]:.2f}** ({scores[quality] - bicubic[quality]:+.2f})" for quality in qualities]
-                lines.append(f"| {name}, **jpegsr `{card['name']}`** | {' | '.join(cells)} |")
+            head = dataset if len(scales) == 1 else f"x{scale} {dataset}"
+            bicubic = _psnr_by_quality(cards[0]["scores"]["averages"], dataset, "bicubic")
+            lines.append(f"| {head}, bicubic | {' | '.join(f'{bicubic[quality]:.2f}' for quality in qualities)} |")
+            for label, (method, averages) in rows.items():
+                scores = _psnr_by_quality(averages, dataset, method)
+                number = "**{:.2f}**" if label.startswith("**") else "{:.2f}"
+                cells = [number.format(scores[q]) + f" ({scores[q] - bicubic[q]:+.2f})" for q in qualities]
+                lines.append(f"| {head}, {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _psnr_by_quality(card: dict[str, Any], dataset: str, method: str) -> dict[int, float]:
-    rows = [row for row in card["scores"]["averages"] if (row["dataset"], row["method"]) == (dataset, method)]
-    return {row["quality"]: row["psnr_y"] for row in rows}
+def _psnr_by_quality(averages: Sequence[dict[str, Any]], dataset: str, method: str) -> dict[int, float]:
+    return {row["quality"]: row["psnr_y"] for row in averages if (row["dataset"], row["method"]) == (dataset, method)}
 
 
 if __name__ == "__main__":
