@@ -5,8 +5,8 @@
 Runs every plug-in of `benchmarks/systems` and writes `results/systems/results.csv` (every picture), `.json` and `.md`. What a
 system costs is measured first, in a process of its own; one that cannot run here, or crashes, is left out with the reason.
 `--only` measures some plug-ins anew and keeps what the files say of the others, as after a change of the shipped models. With
-`--keep_costs` it keeps their seconds and memory, too: those of new weights for the same sizes are the same, but another machine's
-cannot be compared with what stands beside them.
+`--keep_costs` it keeps their seconds and memory, too: those of new weights for the same sizes are the same, but another
+machine's cannot be compared with what stands beside them.
 
 Finer JPEGs and clean input, on which it shows whether a network was trained on clean pictures, need no costs:
 
