@@ -215,11 +215,11 @@ KINDS = (text_page, slide, windows, drawing)
 
 
 def picture(seed: int, index: int) -> Image.Image:
-    """One picture, RGB, 320 to 639 pixels wide and 320 to 559 high, of one kind after the other."""
+    """One picture, RGB, 320 to 639 pixels wide and 320 to 559 high, of a kind at random: every N-th one is no kind of its own."""
     random = np.random.default_rng((seed, index))
     unit = int(random.choice([1, 2, 3]))
     canvas = Canvas(random, unit)
-    KINDS[index % len(KINDS)](canvas)
+    KINDS[random.integers(len(KINDS))](canvas)
     return canvas.image.reduce(unit) if unit > 1 else canvas.image
 
 
