@@ -215,7 +215,10 @@ KINDS = (text_page, slide, windows, drawing)
 
 
 def picture(seed: int, index: int) -> Image.Image:
-    """One picture, RGB, 320 to 639 pixels wide and 320 to 559 high, of a kind at random: every N-th one is no kind of its own."""
+    """One picture, RGB, 320 to 639 pixels wide and 320 to 559 high.
+
+    Its kind is drawn, too: every 20th picture, which training keeps out, would otherwise be of the same kind.
+    """
     random = np.random.default_rng((seed, index))
     unit = int(random.choice([1, 2, 3]))
     canvas = Canvas(random, unit)
