@@ -16,7 +16,9 @@ FONTS = sorted(
     if path.name.startswith(("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmb10", "cmss10", "cmtt10"))
     and "Display" not in path.name
 )
-LETTERS, FREQUENCIES = "etaoinshrdlcumwfgypbvkjxqz", 1 / np.arange(2, 28)  # the order of English, by Zipf's law
+LETTERS = list("etaoinshrdlcumwfgypbvkjxqz")  # from the most to the least frequent in English
+FREQUENCIES = 1 / np.arange(2, 28)
+FREQUENCIES /= FREQUENCIES.sum()
 Color = tuple[int, int, int]
 
 
@@ -81,9 +83,7 @@ class Canvas:
     def word(self) -> str:
         if self.random.random() < 0.1:
             return str(self.random.integers(0, 10 ** self.random.integers(1, 6)))
-        letters = "".join(
-            self.random.choice(list(LETTERS), p=FREQUENCIES / FREQUENCIES.sum(), size=self.random.integers(1, 10))
-        )
+        letters = "".join(self.random.choice(LETTERS, p=FREQUENCIES, size=self.random.integers(1, 10)))
         change = (str.lower, str.lower, str.lower, str.title, str.upper)[self.random.integers(5)]
         return change(letters) + str(self.random.choice(["", "", "", "", ",", ".", ":", "?", "-"]))
 
