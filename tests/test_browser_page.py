@@ -209,6 +209,31 @@ def test_photos_may_be_dropped_and_pasted(page, small):
         page.locator("#caption").filter(has_text=f"by_{kind}.png: 160 × 131 pixels").wait_for()
 
 
+def test_photo_chosen_before_the_page_has_its_settings_is_taken(browser, address, small):
+    held = []
+    page = browser.new_page()
+    page.route("**/model.json", lambda route: held.append(route))
+    page.goto(address)
+    page.locator("#file").set_input_files(_png(small))
+    page.wait_for_function("() => document.querySelector('#file').files.length === 0")  # it was heard
+    assert page.locator("#settings").is_hidden()
+    held[0].continue_()
+    page.locator("#caption").filter(has_text="small.photo.png: 160 × 131 pixels").wait_for()
+    assert page.get_by_label("2 times as large").is_enabled()
+    page.close()
+
+
+def test_page_without_settings_says_so(browser, address, small):
+    page = browser.new_page()
+    page.route("**/model.json", lambda route: route.fulfill(status=404))
+    page.goto(address)
+    page.get_by_role("alert").filter(has_text="model.json cannot be loaded (404").wait_for()
+    page.locator("#file").set_input_files(_png(small))
+    page.wait_for_function("() => document.querySelector('#file').files.length === 0")
+    assert "model.json cannot be loaded" in page.get_by_role("alert").inner_text()
+    page.close()
+
+
 def test_cancel_leaves_the_page_ready(page, small, in_python):
     page.locator("#file").set_input_files(_png(np.tile(small, (10, 10, 1))))
     page.get_by_role("button", name="Enhance").click()

@@ -3,7 +3,9 @@
 const SAMPLE = "sample.jpg";
 
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [node.id, node]));
-const settings = await loadSettings();
+// The content of model.json: what is done before it is there, waits for it in `take`.
+let settings = null;
+const loading = loadSettings();
 let worker = null;
 // The photo that is shown, {name, bitmap, width, height}, and the work on it, {id, output, started}.
 let photo = null;
@@ -15,11 +17,13 @@ async function loadSettings() {
   try {
     const response = await fetch("model.json", { cache: "no-cache" });
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-    return await response.json();
+    settings = await response.json();
   } catch (error) {
     complain(`The page's model.json cannot be loaded (${error.message}): was the page built with its script?`);
-    throw error;
+    return;
   }
+  element.larger.textContent = `${settings.outputs.upscaled.scale} times as large`;
+  element.model.textContent = `Model ${settings.name} of jpegsr`;
 }
 
 function complain(message) {
@@ -29,6 +33,8 @@ function complain(message) {
 
 /** Show a photo that can be read; any other one is said to be so, and the former one stays. */
 async function take(file, name) {
+  await loading;
+  if (!settings) return; // and the page says so
   complain("");
   const turn = ++numTaken;
   const url = URL.createObjectURL(file);
@@ -217,7 +223,5 @@ function takeFirst(files) {
   if (files.length) take(files[0], files[0].name);
 }
 
-element.larger.textContent = `${settings.outputs.upscaled.scale} times as large`;
-element.model.textContent = `Model ${settings.name} of jpegsr`;
 listen();
 showStrength(); // a browser may have kept another value over a reload
