@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jpegsr import models
+from jpegsr import models, weights
 from jpegsr.config import DataConfig, StageName, TrainingConfig
 from jpegsr.data import Patch, PatchSampler
 from jpegsr.images import write_text
-from jpegsr.pixels import to_unit
+from jpegsr.pixels import to_levels, to_unit
 from jpegsr.training import StageTrainer
 from jpegsr.validation import Validator
 
@@ -51,10 +51,27 @@ class ConditionedValidator(Validator):
         return scores, None
 
 
-class AblationTrainer(StageTrainer):
-    """The package's loop for any joint network; one with a fourth plane of input is told how coarse the tables are."""
+def teacher(name: str, scale: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A shipped model, levels `[B, H, W, 3]` -> levels `[B, scale * H, scale * W, 3]`, in the precision of the training."""
+    trained = weights.load(name, scale)
+    joint = models.build_joint(trained.config)
+    joint.set_weights(trained.model.get_weights())
+    return tf.function(lambda levels: to_levels(joint(to_unit(levels), training=False)["upscaled"]))
 
-    def __init__(self, config: TrainingConfig, name: StageName, folder: pathlib.Path, joint: keras.Model):
+
+def between(levels: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """The mean of two pictures, uint8."""
+    return tf.cast((tf.cast(levels, tf.int32) + tf.cast(others, tf.int32)) // 2, tf.uint8)
+
+
+class AblationTrainer(StageTrainer):
+    """The package's loop for any joint network.
+
+    One with a fourth plane of input is told how coarse the tables are. With a teacher, a shipped name, the picture to come
+    near is the mean of the original and of what the teacher makes of the input.
+    """
+
+    def __init__(self, config: TrainingConfig, name: StageName, folder: pathlib.Path, joint: keras.Model, taught_by: str = ""):
         sampler = PatchSampler(config.data, config.model.scale)
         super().__init__(config, name, folder, joint, sampler, tf.distribute.get_strategy())
         # All are scored on the same pictures, also those that train on patches for which some are too small.
@@ -64,6 +81,7 @@ class AblationTrainer(StageTrainer):
         self._is_conditioned = joint.input.shape[-1] > models.NUM_CHANNELS
         if self._is_conditioned:
             self.validator = ConditionedValidator(self.stage, self.validator.examples)
+        self._teacher = teacher(taught_by, config.model.scale) if taught_by else None
 
     def batches(self) -> Iterator[Patch]:
         first, size = int(self.next_patch.numpy()), self.config.stage.batch_size
@@ -72,6 +90,8 @@ class AblationTrainer(StageTrainer):
                 indices = range(first + number * size, first + (number + 1) * size)
                 qualities = [self.sampler.draw(index)[1].quality for index in indices]
                 batch = batch._replace(compressed=with_coarseness(batch.compressed, qualities))
+            if self._teacher:
+                batch = batch._replace(hr=between(batch.hr, self._teacher(batch.compressed)))
             yield batch
 
     def describe_rest(self) -> str:

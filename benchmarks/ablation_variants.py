@@ -1,4 +1,4 @@
-"""What `ablations.py` trains in the place of `base`: other networks, and other ways to train them."""
+"""What `ablations.py` trains: `base`, other networks in its place, and other ways to train them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,10 +33,14 @@ class Variant:
     Attributes:
       build: the network.
       phases: of its training, in order.
+      preset: whose sizes and settings it starts from.
+      teacher: a shipped model to learn from beside the originals; none if empty.
     """
 
     build: Callable[[ModelConfig], keras.Model] = models.build_joint
     phases: tuple[Phase, ...] = (Phase(),)
+    preset: str = "base"
+    teacher: str = ""
 
 
 def _changed(**changes: Any) -> tuple[Phase, ...]:
@@ -68,4 +72,7 @@ VARIANTS = {
             Phase(share=0.3, changes=(("patch_size", 72), ("batch_size", 7), ("learning_rate", 3e-4), ("warmup_steps", 0))),
         )
     ),
+    # These two are compared with each other: there is no model larger than `base` to learn from.
+    "fast": Variant(preset="fast"),
+    "fast_distilled": Variant(preset="fast", teacher="base"),
 }

@@ -37,8 +37,8 @@ flags.DEFINE_integer("steps", 500, "steps of `base` whose processor time each va
 flags.DEFINE_bool("mixed_precision", False, "compute in bfloat16: faster on processors with instructions for it")
 
 
-def settings(phase: Phase, steps: int) -> TrainingConfig:
-    base = training_preset("base")
+def settings(preset: str, phase: Phase, steps: int) -> TrainingConfig:
+    base = training_preset(preset)
     changes = {"warmup_steps": steps // 10, "mixed_precision": FLAGS.mixed_precision, **dict(phase.changes), "steps": steps}
     parts = {}
     for part, values in (("data", base.data), ("stage", base.stage)):
@@ -52,13 +52,13 @@ def settings(phase: Phase, steps: int) -> TrainingConfig:
 def _trainer(
     variant: Variant, phase: Phase, steps: int, folder: pathlib.Path, start: list[np.ndarray] | None = None
 ) -> AblationTrainer:
-    config = settings(phase, steps)
+    config = settings(variant.preset, phase, steps)
     keras.utils.set_random_seed(config.data.seed)
     joint = variant.build(config.model)
     if start:
         joint.set_weights(start)
     folder.mkdir(parents=True, exist_ok=True)
-    return AblationTrainer(config, phase.stage, folder, joint)
+    return AblationTrainer(config, phase.stage, folder, joint, variant.teacher)
 
 
 def seconds_per_step(variant: Variant, phase: Phase) -> float:
@@ -93,6 +93,7 @@ def run(name: str, budget: float, stop: Any) -> dict[str, Any] | None:
     scores = json.loads((path / "best.json").read_text(encoding="utf-8"))["validation_psnr"]
     return {
         "description": (variant.build.__doc__ or "").split("\n")[0] if variant.build is not models.build_joint else "",
+        **({"teacher": variant.teacher} if variant.teacher else {}),
         "phases": [dataclasses.asdict(phase) for phase in variant.phases],
         "steps": steps,
         "processor_seconds": round(budget),

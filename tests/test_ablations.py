@@ -13,8 +13,9 @@ import ablation_networks
 import ablation_training
 from ablation_variants import VARIANTS
 
-from jpegsr import models
+from jpegsr import degradation, models, weights
 from jpegsr.config import MODEL_PRESETS, ModelConfig
+from jpegsr.pixels import to_levels, to_unit
 
 BUILDS = {name: variant.build for name, variant in VARIANTS.items() if variant.build is not models.build_joint}
 SMALL = ModelConfig(car_num_filters=8, car_num_layers=4, sr_num_filters=8, sr_num_residual_blocks=2, negative_slope=0.1)
@@ -72,6 +73,19 @@ def test_features_reach_sr_beside_the_picture(photo):
     after = joint(pixels)
     np.testing.assert_array_equal(before["restored"], after["restored"])
     assert np.abs(before["upscaled"] - after["upscaled"]).max() > 1e-3
+
+
+def test_teacher_gives_what_the_shipped_model_gives(photo):
+    levels = degradation.jpeg(np.ascontiguousarray(photo[:32, :48]), 20)
+    taught = ablation_training.teacher("fast", 2)(levels[None])
+    assert taught.dtype == np.uint8
+    shipped = weights.load("fast", 2).model(to_unit(levels[None]))["upscaled"]
+    np.testing.assert_array_equal(taught, to_levels(shipped))
+
+
+def test_pictures_between_two_are_their_mean():
+    levels = np.array([0, 10, 254, 255], np.uint8)
+    assert np.asarray(ablation_training.between(levels, np.array([0, 20, 255, 255], np.uint8))).tolist() == [0, 15, 254, 255]
 
 
 def test_coarseness_falls_with_quality_and_is_zero_for_clean_pictures():
