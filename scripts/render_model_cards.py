@@ -17,6 +17,13 @@ PAGE = ROOT / "docs" / "models.md"
 README = ROOT / "README.md"
 # What the README has beside x2: the network of `base` that never saw a JPEG, and the best program that can be installed.
 BESIDE = ROOT / "results" / "beside_base_x2" / "results.json"
+# A test set whose size leaves out the slower runtimes: label -> folder of results. What is in bold is of the package.
+URBAN100 = {
+    "waifu2x cunet, noise 3": "beside_base_x2_urban100",
+    "**jpegsr `fast`**, int8": "fast_x2_urban100_openvino",
+    "**jpegsr `base`**, int8": "base_x2_urban100_openvino",
+}
+JPEG_QUALITIES = (10, 20, 30, 40)
 # The README's tables stand between these two lines.
 BEGIN, END = "<!-- scores, by scripts/render_model_cards.py -->", "<!-- end of scores -->"
 HEAD = """# The models in the package
@@ -115,18 +122,46 @@ def render_readme() -> str:
     before, _, rest = README.read_text().partition(BEGIN)
     others = json.loads(BESIDE.read_text())["averages"]
     tables = [
-        _score_table("x2", [2], ("Set5", "Set14", "B100"), (0, 10, 20, 30, 40), others),
-        _score_table("x3 and x4", [3, 4], ("Set5", "Set14"), (10, 20, 30, 40)),
+        _score_table("x2", [2], ("Set5", "Set14", "B100"), (0, *JPEG_QUALITIES), others),
+        _urban100_table(),
+        _score_table("x3 and x4", [3, 4], ("Set5", "Set14"), JPEG_QUALITIES),
     ]
     return before + BEGIN + "\n" + "\n".join(tables) + END + rest.partition(END)[2]
+
+
+def _urban100_table() -> str:
+    """PSNR-Y of bicubic enlargement and of some others on Urban100 at x2."""
+    lines = _heads("x2 Urban100", JPEG_QUALITIES)
+    for label, folder in URBAN100.items():
+        averages = json.loads((ROOT / "results" / folder / "results.json").read_text())["averages"]
+        methods = dict.fromkeys(row["method"] for row in averages)
+        bicubic, scores = (_psnr_by_quality(averages, "Urban100", method) for method in methods)  # which comes first
+        if len(lines) == 2:
+            lines.append(_bicubic_row("Urban100", bicubic, JPEG_QUALITIES))
+        lines.append(_gains_row("Urban100", label, scores, bicubic, JPEG_QUALITIES))
+    return "\n".join(lines) + "\n"
+
+
+def _heads(title: str, qualities: Sequence[int]) -> list[str]:
+    heads = ["clean" if quality == 0 else f"Q{quality}" for quality in qualities]
+    return [f"| PSNR-Y (dB), {title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
+
+
+def _bicubic_row(head: str, bicubic: dict[int, float], qualities: Sequence[int]) -> str:
+    return f"| {head}, bicubic | {' | '.join(f'{bicubic[quality]:.2f}' for quality in qualities)} |"
+
+
+def _gains_row(head: str, label: str, scores: dict[int, float], bicubic: dict[int, float], qualities: Sequence[int]) -> str:
+    number = "**{:.2f}**" if label.startswith("**") else "{:.2f}"
+    cells = [number.format(scores[q]) + f" ({scores[q] - bicubic[q]:+.2f})" for q in qualities]
+    return f"| {head}, {label} | {' | '.join(cells)} |"
 
 
 def _score_table(
     title: str, scales: list[int], datasets: Sequence[str], qualities: Sequence[int], others: Sequence[dict[str, Any]] = ()
 ) -> str:
     """PSNR-Y of bicubic enlargement, of `others` (averages of an evaluation) and of all models at some scales."""
-    heads = ["clean" if quality == 0 else f"Q{quality}" for quality in qualities]
-    lines = [f"| PSNR-Y (dB), {title} | {' | '.join(heads)} |", f"|---{'|---' * len(heads)}|"]
+    lines = _heads(title, qualities)
     for scale in scales:
         cards = sorted(_shipped_cards(scale).values(), key=lambda card: card["name"], reverse=True)
         rows = {name: (name, others) for name in dict.fromkeys(row["method"] for row in others) if name != "bicubic"}
@@ -134,12 +169,9 @@ def _score_table(
         for dataset in datasets:
             head = dataset if len(scales) == 1 else f"x{scale} {dataset}"
             bicubic = _psnr_by_quality(cards[0]["scores"]["averages"], dataset, "bicubic")
-            lines.append(f"| {head}, bicubic | {' | '.join(f'{bicubic[quality]:.2f}' for quality in qualities)} |")
+            lines.append(_bicubic_row(head, bicubic, qualities))
             for label, (method, averages) in rows.items():
-                scores = _psnr_by_quality(averages, dataset, method)
-                number = "**{:.2f}**" if label.startswith("**") else "{:.2f}"
-                cells = [number.format(scores[q]) + f" ({scores[q] - bicubic[q]:+.2f})" for q in qualities]
-                lines.append(f"| {head}, {label} | {' | '.join(cells)} |")
+                lines.append(_gains_row(head, label, _psnr_by_quality(averages, dataset, method), bicubic, qualities))
     return "\n".join(lines) + "\n"
 
 
