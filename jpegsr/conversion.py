@@ -106,6 +106,11 @@ def additions_to_the_picture(model: Any) -> list[str]:
     return names
 
 
+def convolutions(model: Any) -> list[str]:
+    """The names of the convolutions in an `openvino.Model`, in the order in which they run; those of layers are lost."""
+    return [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+
+
 def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> None:
     """Write an `openvino.Model` to a `.xml` file and the `.bin` file beside it, with constants in 16 bits if asked to."""
     import openvino
@@ -120,20 +125,27 @@ def save_openvino(model: Any, path: pathlib.Path, *, half_precision: bool) -> No
 
 
 def litert_content(
-    saved_model: pathlib.Path, names: tuple[str, ...], calibration: Iterable[dict[str, np.ndarray]] | None = None
+    saved_model: pathlib.Path,
+    names: tuple[str, ...],
+    calibration: Iterable[dict[str, np.ndarray]] | None = None,
+    float_convolutions: Iterable[str] = (),
 ) -> bytes:
-    """The `.tflite` file of an `interchange_model` with these outputs, in int8 if there are inputs to calibrate it with."""
+    """The `.tflite` file of an `interchange_model` with these outputs, in int8 if there are inputs to calibrate it with.
+
+    Convolutions of CAR in `float_convolutions`, and the rectifiers behind them, stay in floats.
+    """
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=list(names))
     if calibration is None:
         return converter.convert()
     inputs = list(calibration)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ((name, values) for name in names for values in inputs)
+    left_out = [*_picture_operations(saved_model), *_car_operations(float_convolutions)]
     # The tool is made for finding which operations suffer from int8; nothing else lets some of them be left out.
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=lambda: iter(()),
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_picture_operations(saved_model)),
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=left_out),
     )
     return debugger.get_nondebug_quantized_model()
 
@@ -151,6 +163,15 @@ def _picture_operations(saved_model: pathlib.Path) -> list[str]:
     # What a signature gives bears the name of the call of its function, not of the operation within.
     results = {f"StatefulPartitionedCall{suffix}:0" for suffix in ("", "_1", "_2")}
     return sorted(known | again | results)
+
+
+def _car_operations(convolutions: Iterable[str]) -> list[str]:
+    """What LiteRT's converter calls convolutions of CAR and the rectifiers behind them."""
+    names = []
+    for convolution in convolutions:
+        layer, rectifier = f"car_1/{convolution}_1", f"car_1/{convolution.removesuffix('_conv1')}_relu_1"
+        names += [f"{layer}/BiasAdd;{layer}/convolution;{layer}/Squeeze", f"{rectifier}/LeakyRelu"]
+    return [*names, *(f"{name}1" for name in names)]
 
 
 def onnx_content(trained: TrainedModel) -> bytes:
