@@ -24,7 +24,7 @@ CALIBRATION_QUALITIES = (5, 10, 20, 30, 40, 60, 80, 95, 0)
 SCORED_QUALITIES = (10, 20, 30, 40, 90)
 # Of what restores alone, the convolutions that stay in floats: name -> place in the order of CAR. What they give reaches far
 # below zero, where the slope of the rectifier leaves a tenth: most of 8 bits would be spent there, and 0.1 dB lost.
-FLOAT_CONVOLUTIONS = {"first": 0, "block0_conv1": 1, "block1_conv1": 3, "block2_conv1": 5}
+FLOAT_CONVOLUTIONS = {"first": 0, "block0_conv1": 1, "block1_conv1": 3}
 
 
 def quantize_beside(
