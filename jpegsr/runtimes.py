@@ -27,10 +27,10 @@ RUNTIMES = ("auto", "tensorflow", "openvino", "litert")
 # Compiled programs for tile shapes, kept per model: a batch of photos has few.
 _NUM_COMPILED = 4
 # OpenVINO takes 0.15 s to compile a program for a shape. The one for any shape takes 0.02 s at the first call with a shape, is
-# then 2 to 8 % slower, and gives the same result: the better choice for small pictures, unless one shape comes again and again.
+# then 2 to 8 % slower: the better choice for small pictures. Which one runs depends on the shape alone and never on what came
+# before, as they may round an activation differently that lies between two levels of int8.
 _ANY_SHAPE = (1, -1, -1, 3)
 _MOST_PIXELS_OF_ANY_SHAPE = 512 * 512
-_COMPILED_AT_REPEAT = 4
 _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
 _Run = Callable[[np.ndarray, float], np.ndarray]  # (pixels, strength) -> pixels, as in `Network`
 
@@ -243,14 +243,9 @@ def _openvino(path: pathlib.Path, output: str, device: str | None, num_threads: 
         # no more than 8 bits, and the result would depend on the machine.
         properties["INFERENCE_PRECISION_HINT"] = "f32"
     requests: collections.OrderedDict[tuple[int, ...], Any] = collections.OrderedDict()
-    previous: tuple[int, ...] = ()
-    num_repeats = 0
 
     def request_for(shape: tuple[int, ...]) -> Any:
-        nonlocal previous, num_repeats
-        num_repeats = num_repeats + 1 if shape == previous else 0
-        previous = shape
-        if shape not in requests and num_repeats < _COMPILED_AT_REPEAT and math.prod(shape[:-1]) <= _MOST_PIXELS_OF_ANY_SHAPE:
+        if math.prod(shape[:-1]) <= _MOST_PIXELS_OF_ANY_SHAPE:
             shape = _ANY_SHAPE
         if shape not in requests:
             model.reshape({"image": list(shape)})
