@@ -17,7 +17,7 @@ TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
 # Restoring at the same size, the network's own errors outweigh what it removes from fine JPEGs. The share of its residual that
 # still gains falls from all at the first quality to none at the second (what that brings: results/restoring.json).
-_ALL_UP_TO, _NONE_FROM = 80, 97
+_ALL_UP_TO, _NONE_FROM = 88, 97
 
 
 class Enhancer:
@@ -31,7 +31,7 @@ class Enhancer:
       scale: 2, 3 or 4; 1 restores without enlarging; by default what the model does (2 for shipped names).
       runtime: "tensorflow" (float32), "openvino" or "litert" (int8), or "auto", the fastest one at hand.
       strength: 0-1, the share of the artifact removal that is applied; 0 enlarges the picture as it is. At scale 1, JPEG files
-        above quality 80 get less than that, and those from 97 on nothing, unless they were coarser before.
+        above quality 88 get less than that, and those from 97 on nothing, unless they were coarser before.
       self_ensemble: average over the 8 flips and turns of the picture: 8 times slower, a little better.
       tile_size: side of a tile in input pixels, overlap included; by default as the free memory allows.
       tile_memory: bytes that a tile may take while it is in the network; by default `TILE_MEMORY`, or less where less is free.
