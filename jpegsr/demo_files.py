@@ -7,6 +7,7 @@ page is closed, and whatever is left of any session when it is old.
 import collections
 import contextlib
 import dataclasses
+import os
 import pathlib
 import platform
 import secrets
@@ -189,10 +190,12 @@ class Sessions:
             self._end(key)
         in_use = {path for session in self._sessions.values() for path in session.uploads}
         folders = {session.folder for session in self._sessions.values()}
-        for path in self._folder.rglob("*"):
+        # Not by `rglob`, which fails where another session's folder goes while it looks.
+        paths = (pathlib.Path(folder, name) for folder, _, names in os.walk(self._folder) for name in names)
+        for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 is_kept = path in in_use or not folders.isdisjoint(path.parents)
-                if not is_kept and path.is_file() and path.stat().st_mtime < latest:
+                if not is_kept and path.stat().st_mtime < latest:
                     path.unlink()
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -352,7 +354,8 @@ def test_files_go_with_the_page(new_page, photo_file, temporary):
     enhance(page)
 
     def names() -> set[str]:
-        return {path.name for path in temporary.rglob("*") if path.is_file()}
+        # Not by `rglob`, which fails where a folder goes while it looks.
+        return {name for _, _, files in os.walk(temporary) for name in files}
 
     assert {"my photo.jpg", "my photo_x2.png"} <= names()
     page.close()
@@ -520,6 +523,27 @@ def test_sessions_forget_and_stop(tmp_path):
     assert stop.is_set()
     sessions.end_all()
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_sessions_begin_while_files_of_others_go(tmp_path):
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for folder in [tmp_path / f"{i}" / "deeper" for i in range(50)]:
+                folder.mkdir(parents=True)
+                shutil.rmtree(folder.parent)
+
+    with contextlib.ExitStack() as stack:
+        others = threading.Thread(target=come_and_go)
+        others.start()
+        stack.callback(others.join)
+        stack.callback(ended.set)
+        sessions = Sessions(tmp_path)
+        started = time.monotonic()
+        while time.monotonic() - started < 1:
+            sessions.get("a")
+            sessions.end("a")
 
 
 def test_new_work_of_a_tab_calls_off_the_old_and_no_other(tmp_path):
