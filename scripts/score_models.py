@@ -49,6 +49,7 @@ TABLES = {
     "litert": Table("litert"),
     "urban100_openvino": Table("openvino", ("Urban100",)),
     "self_ensemble": Table("tensorflow", ("Set5", "Set14"), options=("--self_ensemble",)),
+    "self_ensemble_openvino": Table("openvino", ("B100", "Urban100"), options=("--self_ensemble",)),
 }
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "folder of the test sets", required=True)
