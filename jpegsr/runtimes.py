@@ -26,9 +26,9 @@ from jpegsr.inference import Tiling
 RUNTIMES = ("auto", "tensorflow", "openvino", "litert")
 # Compiled programs for tile shapes, kept per model: a batch of photos has few.
 _NUM_COMPILED = 4
-# OpenVINO takes 0.15 s to compile a program for a shape. The one for any shape takes 0.02 s at the first call with a shape, and is
-# then 2 to 8 % slower: the better choice for small pictures. Which one runs depends on the shape alone and never on what came
-# before, as they may round an activation differently that lies between two levels of int8.
+# OpenVINO takes 0.15 s to compile a program for a shape. The one for any shape takes 0.02 s at the first call with a shape, and
+# is then 2 to 8 % slower: the better choice for small pictures. Which one runs depends on the shape alone and never on what
+# came before, as they may round an activation differently that lies between two levels of int8.
 _ANY_SHAPE = (1, -1, -1, 3)
 _MOST_PIXELS_OF_ANY_SHAPE = 512 * 512
 _PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
