@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from jpegsr import conversion, degradation, images, inference, metrics, model_files, provenance, runtimes
@@ -22,9 +23,9 @@ PICTURE_SIZE = 128  # largest side of a calibration picture, in pixels of the ne
 # One after the other over the calibration pictures: what the blind models are trained for. 0: uncompressed.
 CALIBRATION_QUALITIES = (5, 10, 20, 30, 40, 60, 80, 95, 0)
 SCORED_QUALITIES = (10, 20, 30, 40, 90)
-# Of what restores alone, the convolutions that stay in floats: name -> place in the order of CAR. What they give reaches far
-# below zero, where the slope of the rectifier leaves a tenth: most of 8 bits would be spent there, and 0.1 dB lost.
-FLOAT_CONVOLUTIONS = {"first": 0, "block0_conv1": 1, "block1_conv1": 3}
+# Of what restores alone, the convolutions that stay in floats. What they give reaches far below zero, where the slope of the
+# rectifier leaves a tenth: most of 8 bits would be spent there, and 0.1 dB lost.
+FLOAT_CONVOLUTIONS = ("first", "block0_conv1", "block1_conv1")
 
 
 def quantize_beside(
@@ -93,8 +94,7 @@ def quantize(trained: TrainedModel, pictures: Sequence[np.ndarray], paths: dict[
       UserError: a package that makes these files is not installed.
     """
     inputs = [{"image": to_unit(picture[None]), "strength": np.float32(1)} for picture in pictures]
-    restores_alone = conversion.outputs_of(trained) == ("restored",)
-    in_floats = FLOAT_CONVOLUTIONS if restores_alone else {}
+    in_floats = _float_convolutions(trained)
     with conversion.interchange_model(trained) as saved_model:
         if "openvino" in paths:
             _write_openvino(saved_model, inputs, paths["openvino"], in_floats.values())
@@ -103,6 +103,15 @@ def quantize(trained: TrainedModel, pictures: Sequence[np.ndarray], paths: dict[
                 content = conversion.litert_content(saved_model, conversion.outputs_of(trained), inputs, in_floats)
             with images.written_beside(paths["litert"]) as target:
                 target.write_bytes(content)
+
+
+def _float_convolutions(trained: TrainedModel) -> dict[str, int]:
+    """Name -> place in the order of CAR, of those `FLOAT_CONVOLUTIONS` that the network has."""
+    if conversion.outputs_of(trained) != ("restored",):
+        return {}
+    layers = trained.model.get_layer("car").layers
+    names = [layer.name for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+    return {name: names.index(name) for name in FLOAT_CONVOLUTIONS if name in names}
 
 
 def _write_openvino(
@@ -118,10 +127,7 @@ def _write_openvino(
         logging.getLogger("nncf").setLevel(logging.ERROR)
         model = conversion.openvino_model(saved_model)
         known = conversion.convolutions(model)
-        left_out = [
-            *conversion.additions_to_the_picture(model),
-            *(known[number] for number in in_floats if number < len(known)),
-        ]
+        left_out = [*conversion.additions_to_the_picture(model), *(known[number] for number in in_floats)]
         # Ranges as wide as anything calibration meets: NNCF's own, of the average picture, cut off graphics of high contrast.
         ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
         quantized = nncf.quantize(

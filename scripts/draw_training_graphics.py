@@ -6,6 +6,7 @@
 Text, charts, windows and line art are in `training_graphics.py`, walls of buildings in `training_facades.py`.
 """
 
+import concurrent.futures
 import pathlib
 
 import tqdm
@@ -21,11 +22,19 @@ flags.DEFINE_enum("subject", "graphics", list(SUBJECTS), "what is drawn")
 flags.DEFINE_integer("seed", 1, "of all that is random")
 
 
+def draw(subject: str, seed: int, index: int, path: pathlib.Path) -> None:
+    """Write one picture."""
+    SUBJECTS[subject](seed, index).save(path)
+
+
 def main(_: list[str]) -> None:
     folder = pathlib.Path(FLAGS.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for index in tqdm.tqdm(range(FLAGS.number), unit="picture"):
-        SUBJECTS[FLAGS.subject](FLAGS.seed, index).save(folder / f"{FLAGS.subject.removesuffix('s')}{index:04d}.png")
+    paths = [folder / f"{FLAGS.subject.removesuffix('s')}{index:04d}.png" for index in range(FLAGS.number)]
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        drawn = [pool.submit(draw, FLAGS.subject, FLAGS.seed, index, path) for index, path in enumerate(paths)]
+        for picture in tqdm.tqdm(concurrent.futures.as_completed(drawn), total=len(drawn), unit="picture"):
+            picture.result()
 
 
 if __name__ == "__main__":
