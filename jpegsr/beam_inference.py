@@ -7,6 +7,7 @@ results are the same, byte for byte. All that touches pixels happens in a proces
 a defect in a decoder or by more memory than there is, costs one row of the dead-letter table and not the run.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import signal
@@ -114,17 +115,15 @@ class PhotoEnhancer:
 def be_enhancer(connection: Connection, settings: files.Settings, kind: str) -> None:
     """The process beside: answers the arguments of `PhotoEnhancer.enhance` until the worker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the worker sees to this one
+    problem = None
     try:
         enhancer = PhotoEnhancer(settings, kind)
     except UserError as error:
-        connection.send(error)
-        return
-    connection.send(None)
-    try:
-        while True:
+        problem = error
+    with contextlib.suppress(EOFError, OSError):  # the worker may go at any time, while the model loads too
+        connection.send(problem)
+        while problem is None:
             connection.send(enhancer.enhance(*connection.recv()))
-    except (EOFError, OSError):
-        return
 
 
 class IsolatedEnhancer:

@@ -1,6 +1,7 @@
 """`jpegsr batch` on Beam's local runner: what goes in, what comes out, and what poisonous files, kills and full disks leave."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -276,6 +277,18 @@ def test_a_model_can_be_shared_by_processes(album, tmp_path, monkeypatch):
     assert (report.done, report.failed) == (3, 1)
     assert report.seconds["network"] > 0
     assert len(contents(tmp_path / "out")) == 3
+
+
+def test_process_beside_ends_quietly_where_the_worker_went_while_the_model_loaded():
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    settings = files.Settings(model="fast", runtime="openvino")
+    process = context.Process(target=beam_inference.be_enhancer, args=(theirs, settings, "photos"))
+    process.start()
+    ours.close()
+    theirs.close()
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def start(arguments: list[str], out: pathlib.Path, num_results: int) -> subprocess.Popen:
