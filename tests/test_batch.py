@@ -70,7 +70,7 @@ def test_results_are_those_of_enhance_and_are_made_once(album, tmp_path, capsys)
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--tile_size=128", "--strength=0.5", "--format=tiff"],
+        ["--tile_size=256", "--strength=0.5", "--format=tiff"],
         ["--scale=3", "--format=jpeg", "--jpeg_quality=80"],
         ["--longest_side=333", "--format=webp"],
         ["--scale=1", "--runtime=tensorflow"],
