@@ -15,6 +15,8 @@ StageName = Literal["car", "sr", "joint"]
 LossName = Literal["l1", "l2", "log_l2"]
 STAGE_NAMES: tuple[StageName, ...] = ("car", "sr", "joint")
 SCALES = (2, 3, 4)
+_SMALLEST_VALIDATION_CROP = 16  # pixels: of fewer, too few are left without the borders that are not scored
+_LARGEST_SEED = 2**32 - 1  # that Keras and NumPy take
 
 
 def setting(default: Any, help_text: str) -> Any:
@@ -38,14 +40,14 @@ class JsonMixin:
 
 def _require_positive(settings: Any, *names: str) -> None:
     for name in names:
-        if getattr(settings, name) <= 0:
+        if not getattr(settings, name) > 0:  # nor is NaN
             raise UserError(f"{name} {getattr(settings, name)} is not above zero")
 
 
 def _require_not_negative(settings: Any, *names: str) -> None:
     for name in names:
-        if getattr(settings, name) < 0:
-            raise UserError(f"{name} {getattr(settings, name)} is below zero")
+        if not getattr(settings, name) >= 0:
+            raise UserError(f"{name} {getattr(settings, name)} is not zero or above")
 
 
 def _as_tuples(value: Any) -> Any:
@@ -164,6 +166,8 @@ class DataConfig(JsonMixin):
             raise UserError(f"quality {low}-{high} is not a range within 1-100")
         _require_positive(self, "patch_size")
         _require_not_negative(self, "holdout_every", "cache_megabytes", "seed")
+        if self.seed > _LARGEST_SEED:
+            raise UserError(f"seed {self.seed} is above {_LARGEST_SEED}")
         if self.holdout_every == 1:
             raise UserError("holdout_every 1 keeps all pictures out of training: take 2 or more, or 0 for none")
         if not 0 < self.scale_augmentation <= 1:
@@ -178,7 +182,9 @@ class PreparationConfig(JsonMixin):
     """How `preparation.prepare` stores training pictures."""
 
     size: int = setting(
-        256, "side of a sub-image in pixels, at least (patch_size + 16) x scale of the training; smaller pictures are left out"
+        256,
+        "side of a sub-image in pixels, at least (patch_size + 16) x scale of the training, and that divided by its "
+        "scale_augmentation; smaller pictures are left out",
     )
     overlap: int = setting(32, "pixels that neighbouring sub-images share, at least; no patch is cut across their borders")
     encoding: Literal["raw", "png"] = setting(
@@ -269,7 +275,9 @@ class RunConfig(JsonMixin):
     deterministic: bool = setting(False, "ask TensorFlow for bit-reproducible kernels (slower on a GPU)")
 
     def __post_init__(self) -> None:
-        _require_positive(self, "checkpoint_every", "validate_every", "validation_crop")
+        _require_positive(self, "checkpoint_every", "validate_every")
+        if self.validation_crop < _SMALLEST_VALIDATION_CROP:
+            raise UserError(f"validation_crop {self.validation_crop} is below {_SMALLEST_VALIDATION_CROP}")
         if bad := [quality for quality in self.validation_qualities if not 0 <= quality <= 100]:
             raise UserError(f"validation_qualities has {bad[0]}, which is not within 0-100")
 

@@ -231,7 +231,18 @@ class PatchSampler:
         ]
         # A source without a usable picture should show now, not from within a data pipeline.
         for cache in self.caches:
-            cache.get(0)
+            _, image = cache.get(0)
+            self._warn_of_small_sub_images(cache.source, min(image.shape[:2]))
+
+    def _warn_of_small_sub_images(self, source: ImageSource, side: int) -> None:
+        """Sub-images of prepared data, all of one size, that `scale_augmentation` cannot reduce as far as it should."""
+        needed = round(self.crop_size / self.config.scale_augmentation)
+        if source.held_out is not None and side < needed:
+            share = self.config.scale_augmentation
+            _logger.warning(
+                "%s: sub-images of %d pixels a side are too small for --scale_augmentation=%g: prepare them with --size=%d",
+                *(source.location, side, share, needed),
+            )
 
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.config.seed, index]))

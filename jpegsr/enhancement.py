@@ -15,6 +15,7 @@ from jpegsr.photos import Photo
 # Memory for a tile in the network, in bytes; larger tiles lose less to their overlap, but hardly so beyond this.
 TILE_MEMORY = 600_000_000
 _SMALLEST_TILE = 128
+_LEAST_INNER_SIDE = 24  # pixels of a tile that are not overlap
 # Restoring at the same size, the network's own errors outweigh what it removes from fine JPEGs. The share of its residual that
 # still gains falls from all at the first quality to none at the second (what that brings: results/restoring.json).
 _ALL_UP_TO, _NONE_FROM = 88, 97
@@ -58,11 +59,12 @@ class Enhancer:
     ):
         if not 0 <= strength <= 1:
             raise UserError(f"strength {strength} is not between 0 and 1")
-        if tile_size is not None and tile_size < _SMALLEST_TILE:
-            raise UserError(f"tile_size {tile_size} is below {_SMALLEST_TILE}: smaller tiles are all overlap")
         self.network = runtimes.load(model, scale, runtime, device, num_threads) if isinstance(model, str) else model
         if scale not in (None, self.network.scale):
             raise UserError(f"the network enlarges {self.network.scale} times, not {scale}")
+        self._smallest_tile = max(_SMALLEST_TILE, 2 * self.network.overlap + _LEAST_INNER_SIDE)
+        if tile_size is not None and tile_size < self._smallest_tile:
+            raise UserError(f"tile_size {tile_size} is below {self._smallest_tile}: smaller tiles are all overlap")
         self._tile_size, self._tile_memory = tile_size, tile_memory
         self._strength, self._self_ensemble = strength, self_ensemble
 
@@ -110,6 +112,10 @@ class Enhancer:
             if levels.min() < 0 or levels.max() > 65535:
                 raise ValueError(f"the levels of this image of mode {image.mode} are not within 0-65535")
             return Image.fromarray(self.enhance(levels.astype(np.uint16), progress))  # type: ignore[arg-type]
+        if image.mode == "F":
+            raise ValueError("the levels of an image of mode F have no scale: give uint8 or uint16")
+        if image.mode == "La":  # which Pillow converts to nothing else
+            image = image.convert("LA")
         kept = {key: value for key, value in image.info.items() if key in ("icc_profile", "dpi")}
         if image.mode not in ("L", "RGB", "LA", "RGBA") or (image.has_transparency_data and image.mode in ("L", "RGB")):
             if image.mode not in ("1", "P", "L", "RGB", "RGBX"):
@@ -157,7 +163,7 @@ class Enhancer:
             max_tile_pixels = self._tile_size**2
         else:
             memory = self._tile_memory or min(TILE_MEMORY, psutil.virtual_memory().available // 4)
-            max_tile_pixels = max(memory // self.network.bytes_per_pixel, _SMALLEST_TILE**2)
+            max_tile_pixels = max(memory // self.network.bytes_per_pixel, self._smallest_tile**2)
         return inference.Tiling(self.scale, self.network.overlap, self.network.alignment, max_tile_pixels)
 
     def num_tiles(self, height: int, width: int) -> int:

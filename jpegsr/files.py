@@ -171,7 +171,7 @@ class Outcome:
 
 
 def list_jobs(
-    arguments: Sequence[str], output_dir: str | None, suffix: str, name_ending: str
+    arguments: Sequence[str], output_dir: str | None, suffix: str, name_ending: str, overwrite: bool = False
 ) -> tuple[list[Job], list[Outcome]]:
     """The files that arguments stand for, and where their results go.
 
@@ -180,14 +180,17 @@ def list_jobs(
       output_dir: where results go; folders keep their structure below it. None: beside each photo.
       suffix: of the results (".png").
       name_ending: added to the names of results that stand beside their photo ("_x2").
+      overwrite: whether results that are there will be replaced.
 
     Returns:
       The jobs, and an outcome for each folder that could not be read.
 
     Raises:
-      UserError: an argument stands for nothing, or folders are given without `output_dir`.
+      UserError: an argument stands for nothing, folders are given without `output_dir`, or a photo that is named would be
+        overwritten by the result of another.
     """
     found: list[tuple[pathlib.Path, pathlib.Path]] = []  # (file, its path below the output folder)
+    named = set()
     failures: list[Outcome] = []
     for argument in arguments:
         path = pathlib.Path(argument)
@@ -205,9 +208,20 @@ def list_jobs(
             found += [(file, pathlib.Path(file.name)) for file in files]
         elif path.exists():
             found.append((path, pathlib.Path(path.name)))
+            named.add(path)
         else:
             raise UserError(f"no file {argument!r}")
-    return _place(list(dict.fromkeys(found)), output_dir, suffix, name_ending), failures
+    jobs = _place(list(dict.fromkeys(found)), output_dir, suffix, name_ending)
+    placed = {job.source for job in jobs}
+    left_out = [source for source in dict.fromkeys(source for source, _ in found) if source not in placed]
+    if overwrite and (lost := [source for source in left_out if source in named]):
+        raise UserError(
+            f"{str(lost[0])!r} has the name of another photo's result, which --overwrite would put in its place: "
+            "leave it out, or give --output_dir"
+        )
+    if left_out:
+        _logger.info("left out, as earlier results have such names: %s", ", ".join(map(str, left_out)))
+    return jobs, failures
 
 
 def _meant(pattern: str, matches: list[pathlib.Path], output_dir: str | None) -> list[pathlib.Path]:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from jpegsr import images, jpeg_traces
+from jpegsr import images, jpeg_traces, photos
 from jpegsr.errors import UserError, first_line
 from jpegsr.jpeg_traces import EarlierJpeg
 
@@ -113,14 +114,21 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
     """
     name = name or os.fspath(path)
     content = images.read_bytes(path)
-    with _named_errors(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+    with _named_errors(name):
+        try:
+            opened = Image.open(io.BytesIO(content), formats=_FORMATS)
+        except Image.UnidentifiedImageError:
+            if photos.kind_of(content) != "tiff":
+                raise
+            return _inspect_odd_tiff(content, name)
+    with _named_errors(name), opened as image:
         mode, jpeg = image.mode, None
         if image.format in ("JPEG", "MPO"):
             images.refuse_scan_bomb(content, name)
             jpeg = _describe_jpeg(image)
         luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
-        # Pillow itself turns TIFFs.
-        turned = image.format != "TIFF" and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
+        # Pillow itself turns TIFFs. Elsewhere it would also take an orientation in XMP, which viewers do not.
+        turned = image.format != "TIFF" and _has_exif(image) and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
         width, height = image.size[::-1] if turned else image.size
         icc_profile = image.info.get("icc_profile")
         table = None if jpeg is None else _luma_table(image)
@@ -142,6 +150,34 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
         )
     earlier_jpeg = None if luma is None else jpeg_traces.find_earlier_jpeg(luma, table)
     return dataclasses.replace(report, earlier_jpeg=earlier_jpeg)
+
+
+def _inspect_odd_tiff(content: bytes, name: str) -> PhotoReport:
+    """A TIFF with channels that Pillow knows no name for, such as 16 bits of gray with alpha, decoded as `enhance` does it."""
+    photo = photos.read(content, sys.maxsize, name)
+    height, width, num_channels = photo.pixels.shape
+    is_deep = photo.pixels.dtype == np.uint16
+    mode = ("L" if num_channels == 1 else "RGB") + ("" if photo.alpha is None else "A")
+    levels = (photo.pixels >> 8).astype(np.uint8) if is_deep else photo.pixels
+    with Image.fromarray(levels[..., 0] if num_channels == 1 else levels) as image:
+        luma = _decode_luma(image)
+    profile = photo.metadata.get("icc-profile-data", (0, b""))[1]
+    return PhotoReport(
+        format="TIFF",
+        width=width,
+        height=height,
+        mode=mode,
+        bit_depth=16 if is_deep else 8,
+        num_bytes=len(content),
+        has_icc_profile=bool(profile),
+        icc_description=_describe_profile(profile) if profile else None,
+        has_exif="exif-data" in photo.metadata,
+        has_xmp="xmp-data" in photo.metadata,
+        has_alpha=photo.alpha is not None,
+        dpi=_dots_per_inch([25.4 * value for value in photo.resolution]) if photos.is_known(photo.resolution) else None,
+        jpeg=None,
+        earlier_jpeg=None if luma is None else jpeg_traces.find_earlier_jpeg(luma, None),
+    )
 
 
 def coarsest_quality(jpeg: bytes, fine_from: int) -> int | None:

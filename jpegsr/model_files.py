@@ -34,6 +34,8 @@ def shipped_names() -> list[str]:
 
 def shipped_scales(name: str) -> list[int]:
     """The scales that a shipped model has weights for; none if there is no such model."""
+    if os.path.basename(name) != name:  # a path, which would lead out of the package
+        return []
     return [scale for scale in SCALES if (SHIPPED_FOLDER / f"{name}_x{scale}.keras").is_file()]
 
 

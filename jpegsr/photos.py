@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyvips
-from PIL import BmpImagePlugin, Image, TiffImagePlugin
+from PIL import BmpImagePlugin
 
-from jpegsr import colour_profiles, images
+from jpegsr import colour_profiles, images, photo_metadata
 from jpegsr.errors import UserError, first_line
 from jpegsr.images import written_beside
 from jpegsr.vips import as_array, as_image, one_line
@@ -41,6 +41,7 @@ _MAGIC = {
     b"GIF8": "gif",
     b"BM": "bmp",
 }
+_FIRST_QUARTER_TURN = 5  # of the EXIF orientations: from here on width and height change places
 _JPEG_SEGMENT = 65_500  # bytes of EXIF or XMP
 _LONGEST_SIDES = {"jpeg": 65_500, "webp": 16_383}
 
@@ -153,7 +154,7 @@ def _open(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
         _logger.warning("%s: only the first of its %d pages", name, image.get("n-pages"))
     if kind == "tiff":
-        image = _with_tiff_exif(image, content)
+        image = photo_metadata.with_tiff_exif(image, content)
     return image
 
 
@@ -171,41 +172,6 @@ def _open_bmp(content: bytes, max_pixels: int, name: str) -> pyvips.Image:
         raise UserError(f"cannot read {name!r}: {first_line(error)}") from None
 
 
-def _with_tiff_exif(image: pyvips.Image, content: bytes) -> pyvips.Image:
-    """The picture with the EXIF of a TIFF, which libvips leaves behind."""
-    try:
-        with TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as tiff:
-            found = tiff.getexif()
-            exif = Image.Exif()
-            for tag in (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):  # description, camera, date, people, rights
-                if tag in found:
-                    exif[tag] = found[tag]
-            for pointer in (0x8769, 0x8825):  # the EXIF and GPS directories
-                if directory := found.get_ifd(pointer):
-                    exif.get_ifd(pointer).update(directory)
-            if not list(exif):
-                return image
-            blob = exif.tobytes()
-    except images.DAMAGE as error:
-        _logger.warning("EXIF of a TIFF left out: %s", first_line(error))
-        return image
-    image = image.copy()
-    image.set_type(pyvips.GValue.blob_type, "exif-data", blob)
-    return image
-
-
-def _drop_unwritable(metadata: dict[str, tuple[int, Any]], num_bands: int, name: str) -> None:
-    """Leave out damaged metadata, with which no file could be written: libpng checks what it is given."""
-    for field, (kind, value) in list(metadata.items()):
-        image = as_image(np.zeros((1, 1, 1 if num_bands == 1 else 3), np.uint8))
-        image.set_type(kind, field, value)
-        try:
-            image.pngsave_buffer()
-        except pyvips.Error:
-            _logger.warning("%s: damaged metadata left out: %s", name, field)
-            del metadata[field]
-
-
 def _decode(image: pyvips.Image, name: str) -> Photo:
     metadata = {
         field: (image.get_typeof(field), image.get(field))
@@ -213,8 +179,12 @@ def _decode(image: pyvips.Image, name: str) -> Photo:
         if field in ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
     }
     whole = image.copy_memory()
-    if whole.get_typeof("orientation") and whole.get("orientation") != 1:
+    resolution = (image.xres, image.yres)
+    if whole.get_typeof("orientation") and (orientation := whole.get("orientation")) != 1:
         whole = whole.autorot().copy_memory()
+        photo_metadata.turn_upright(metadata)
+        if orientation >= _FIRST_QUARTER_TURN:
+            resolution = resolution[::-1]
     if whole.format not in ("uchar", "ushort"):
         raise UserError(f"{name!r} has samples of type {whole.format}: only 8 and 16 bits are supported")
     colour, alpha = _split_alpha(whole, name)
@@ -226,14 +196,14 @@ def _decode(image: pyvips.Image, name: str) -> Photo:
     if colour.interpretation == "cmyk":
         # What comes back is RGB, for which the ink profile says nothing.
         metadata.pop("icc-profile-data", None)
-    _drop_unwritable(metadata, colour.bands, name)
+    photo_metadata.drop_unwritable(metadata, colour.bands, name)
     is_converted = srgb is not colour and "icc-profile-data" in metadata
     return Photo(
         pixels=_gray_if_gray(as_array(srgb), colour.bands),
         alpha=None if alpha is None else as_array(alpha),
         native=as_array(colour) if is_converted else None,
         metadata=metadata,
-        resolution=(image.xres, image.yres),
+        resolution=resolution,
     )
 
 
@@ -307,8 +277,10 @@ def _reason(error: pyvips.Error) -> str:
     return next((line.strip() for line in lines if "No space" in line or "too large" in line), one_line(error))
 
 
-def _is_known(resolution: tuple[float, float]) -> bool:
-    """Of files without one, libvips says 72 dpi or 1 pixel per millimetre."""
+def is_known(resolution: tuple[float, float]) -> bool:
+    """Of files without one, libvips says 72 dpi or 1 pixel per millimetre; a BMP says 0."""
+    if not all(0 < value < math.inf for value in resolution):
+        return False
     return not any(math.isclose(resolution[0], unknown, rel_tol=1e-3) for unknown in (72 / 25.4, 1.0))
 
 
@@ -318,7 +290,7 @@ def _kept(original: Photo, kind: str) -> int:
     In JPEG and WebP that is where it writes the resolution.
     """
     exif, xmp, iptc, icc, other = 1, 2, 4, 8, 16
-    needs_exif = kind in ("jpeg", "webp") and _is_known(original.resolution)
+    needs_exif = kind in ("jpeg", "webp") and is_known(original.resolution)
     return xmp | iptc | icc | other | (exif if "exif-data" in original.metadata or needs_exif else 0)
 
 
@@ -336,7 +308,7 @@ def _prepared(photo: Photo, original: Photo, kind: str, name: str) -> pyvips.Ima
     if image.format == "ushort" and kind in ("jpeg", "webp"):
         is_gray = image.bands < 3
         image = (image / 257).rint().cast("uchar").copy(interpretation="b-w" if is_gray else "srgb")
-    xres, yres = original.resolution if _is_known(original.resolution) else (72 / 25.4, 72 / 25.4)
+    xres, yres = original.resolution if is_known(original.resolution) else (72 / 25.4, 72 / 25.4)
     image = image.copy(xres=xres, yres=yres)
     for field, (kind_of_value, value) in original.metadata.items():
         if kind == "jpeg" and field != "icc-profile-data" and len(value) > _JPEG_SEGMENT:

@@ -104,7 +104,7 @@ def _check_plan(folder: pathlib.Path, plan: Plan) -> None:
         _write_index(folder, plan, [])
         return
     there, ours = read_index(folder)[0].to_json(), plan.to_json()
-    old, new = ({**values, **values.pop("settings")} for values in (there, ours))
+    old, new = ({**values.pop("settings"), **values} for values in (there, ours))
     if changed := [f"{key} {old.get(key)} is now {new.get(key)}" for key in new if old.get(key) != new[key]]:
         raise UserError(f"{str(folder)!r} was begun otherwise ({'; '.join(changed)}): repeat that, or choose another folder")
 

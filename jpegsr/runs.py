@@ -98,7 +98,12 @@ def is_scored_alike(folder: pathlib.Path, config: TrainingConfig) -> bool:
 
 
 def start_weights(joint: keras.Model, run_folder: pathlib.Path, name: StageName, init_from: str | None) -> None:
-    """Start a stage from `init_from` if given, else from the stage before it in the same run, else from random weights."""
+    """Start a stage from `init_from` if given, else from the stage before it in the same run, else from random weights.
+
+    Not where TensorFlow has left a checkpoint, which holds the whole network: what the stage started from may be gone by then.
+    """
+    if (run_folder / name / "checkpoints" / "checkpoint").exists():
+        return
     earlier = STAGE_NAMES[: STAGE_NAMES.index(name)]
     found = [str(run_folder / stage) for stage in reversed(earlier) if (run_folder / stage / "best.keras").exists()]
     source = init_from or next(iter(found), None)

@@ -53,7 +53,8 @@ def _model(name: str, card: dict[str, Any]) -> str:
     stages = ", ".join(f"{stage} {values['steps']:,} steps" for stage, values in card["stages"].items())
     facts = {
         "enlarges": "not: CAR alone, for `--scale=1`" if restores else f"{config.scale} times",
-        "parameters": f"{num_weights / 1e6:.2f} million, {size / 1e6:.1f} MB in float32",
+        "parameters": f"{num_weights / 1e6:.2f} million, {size / 1e6:.1f} MB in float32"
+        + (", with those of an SR that is not used" if restores else ""),
         "network": ", ".join(f"`{key}={value}`" for key, value in card["config"].items()),
         "data": _data(card["data"]),
         "degradation": _degradation(card["data"], config.scale),

@@ -72,6 +72,8 @@ def test_train_py_is_jpegsr_train(capsys):
         (["train", "--data=x", "--output_dir=y", "--scale=0"], "scale 0"),
         (["train", "--data=x", "--output_dir=y", "--learning_rate=0"], "learning_rate 0"),
         (["train", "--data=x", "--output_dir=y", "--validate_every=0"], "validate_every 0"),
+        (["train", "--data=x", "--output_dir=y", "--learning_rate=nan"], "learning_rate nan"),
+        (["train", "--data=x", "--output_dir=y", "--seed=4294967296"], "seed 4294967296"),
         (["train", "--data=x", "--output_dir=y", "--quality=30-10"], "quality 30-10"),
         (["train", "--data=x", "--output_dir=y", "--quality=low"], "--quality"),
         (["train", "--data=x", "--output_dir=y", "--scale=7"], "scale 7"),
@@ -79,6 +81,7 @@ def test_train_py_is_jpegsr_train(capsys):
         (["evaluate", "--output_dir=y"], "--datasets"),
         (["evaluate", "--datasets=Set5", "--output_dir=y"], "NAME=FOLDER"),
         (["evaluate", "--datasets=Set5=nowhere", "--output_dir=y"], "no folder 'nowhere'"),
+        (["evaluate", "--datasets=a=x,a=y", "--output_dir=y"], "names 'a' twice"),
         (["evaluate", "--datasets=Set5=x", "--output_dir=y", "--qualities=10,200"], "200"),
         (["export", "--output_dir=y", "--model=none_such"], "no model 'none_such'"),
         (["export", "--output_dir=y", "--scale=9"], "scale 9 is not one of 2, 3, 4"),
@@ -139,6 +142,16 @@ def test_evaluate_tells_models_of_one_name_apart(tiny_run, photo_folder, tmp_pat
     report = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [average["method"] for average in report["averages"]] == ["bicubic", str(tiny_run), str(copy)]
     assert error_line(capsys, ["evaluate", f"--model={copy},{copy}", *arguments])[0] == 1
+
+
+def test_a_path_is_no_name_of_a_shipped_model(tiny_run, tmp_path):
+    best = next(path for stage in ("joint", "sr", "car") if (path := tiny_run / stage / "best.keras").is_file())
+    run = tmp_path / "mine"
+    run.mkdir()
+    shutil.copy(best, run / "best.keras")
+    shutil.copy(best, tmp_path / "mine_x2.keras")
+    assert model_files.find(str(run)) == run / "best.keras"
+    assert model_files.shipped_scales(str(run)) == []
 
 
 def test_missing_scales_are_named(monkeypatch, tmp_path, capsys):

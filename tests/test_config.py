@@ -31,7 +31,7 @@ def test_impossible_models_are_refused(changes):
         dataclasses.replace(MODEL_PRESETS["base"], **changes)
 
 
-@pytest.mark.parametrize("changes", [{"quality": (0, 10)}, {"quality": (30, 20)}, {"clean_share": 1.5}])
+@pytest.mark.parametrize("changes", [{"quality": (0, 10)}, {"quality": (30, 20)}, {"clean_share": 1.5}, {"seed": 2**32}])
 def test_impossible_data_are_refused(changes):
     with pytest.raises(UserError):
         DataConfig(**changes)
@@ -58,6 +58,9 @@ def test_blind_presets_are_validated_over_the_range():
     ("part", "changes"),
     [
         ("stage", {"learning_rate": 0.0}),
+        ("stage", {"learning_rate": float("nan")}),
+        ("stage", {"final_learning_rate": float("nan")}),
+        ("run", {"validation_crop": 1}),
         ("stage", {"learning_rate": 1e-6, "final_learning_rate": 1e-5}),
         ("stage", {"gradient_clip_norm": -1.0}),
         ("stage", {"steps": 0}),

@@ -186,6 +186,33 @@ print(seen == {frozenset(allowed)})
     assert run_python("-c", program).stdout.split()[-1] == "True"
 
 
+def test_tiles_are_larger_than_their_overlap(photo):
+    class FarSighted:
+        """A network that sees as far as preset `large`; it repeats pixels."""
+
+        scale, overlap, alignment, bytes_per_pixel, tiling = 2, 104, 2, 1e9, None
+        calls = 0
+
+        def run(self, pixels, strength):
+            self.calls += 1
+            return pixels.repeat(2, axis=1).repeat(2, axis=2)
+
+    with pytest.raises(UserError, match="tile_size 200 is below 232"):
+        Enhancer(FarSighted(), tile_size=200)
+    network = FarSighted()
+    Enhancer(network, tile_memory=1).enhance(photo)
+    assert network.calls <= 200  # tiles of 128 pixels would be thousands
+
+
+def test_images_of_floats_are_refused_and_premultiplied_ones_taken(photo):
+    enhancer = Enhancer("fast", runtime="openvino")
+    with pytest.raises(ValueError, match="mode F"):
+        enhancer.enhance(Image.fromarray(photo[:8, :8, 0].astype(np.float32) / 255))
+    gray = Image.fromarray(photo[:16, :16, 0])
+    gray.putalpha(255)
+    assert enhancer.enhance(gray.convert("La")).size == (32, 32)
+
+
 def test_threads_share_an_enhancer(photo):
     enhancer = Enhancer("base", runtime="openvino", tile_size=128)
     pictures = [np.ascontiguousarray(photo[i * 20 : i * 20 + 90 + i, :200]) for i in range(8)]

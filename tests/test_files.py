@@ -83,6 +83,21 @@ def test_no_photo_is_overwritten_by_the_result_of_another(tmp_path, photo, monke
         assert written(tmp_path) == ["a.jpg", "a.jpg_x2.jpg", "a.png", "a.png_x2.jpg", "b.jpg", "b_x2.jpg"]
 
 
+def test_a_photo_with_the_name_of_a_result_is_told_of_and_not_lost(tmp_path, photo, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a_x2.png"):
+        Image.fromarray(photo[:20, :20]).save(name)
+    before = (tmp_path / "a_x2.png").read_bytes()
+    assert main(["enhance", "a.png", "a_x2.png", FAST]) == 0
+    assert "left out, as earlier results have such names: a_x2.png" in capsys.readouterr().err
+    assert main(["enhance", "a.png", "a_x2.png", "--overwrite", FAST]) == 1
+    assert "'a_x2.png' has the name of another photo's result" in capsys.readouterr().err
+    assert (tmp_path / "a_x2.png").read_bytes() == before
+    assert main(["enhance", "*.png", "--overwrite", FAST]) == 0  # the pattern is ours, and so is the result
+    with Image.open("a_x2.png") as image:
+        assert image.size == (40, 40)
+
+
 def test_an_output_folder_inside_the_input_is_no_input(album):
     out = album / "out"
     assert main(["enhance", str(album), f"--output_dir={out}", FAST]) == 1
@@ -225,6 +240,10 @@ def test_openvino_does_not_import_tensorflow(album, tmp_path):
         (["album/a.jpg", "--scale=5"], "scale"),
         (["album/a.jpg", "--jobs=0"], "--jobs"),
         (["album/a.jpg", "--jpeg_quality=0"], "jpeg_quality"),
+        (["album/a.jpg", "--jpeg_quality=50"], "says nothing about results in png: give --format=jpeg"),
+        (["album/a.jpg", "-o", "x.webp", "--png_compression=5"], "says nothing about results in webp"),
+        (["album/a.jpg", "-o", "album"], "is a folder"),
+        (["album/a.jpg", "--tile_size=127"], "below 128"),
         (["album/a.jpg", "--max_pixels=100", "-o", "x.png"], "above --max_pixels=100"),
         (["-", "album/a.jpg"], "- stands for one photo"),
         (["album/a.jpg", "album/deeper/b.png", "-o", "-"], "- stands for one photo"),
@@ -291,7 +310,7 @@ def test_a_killed_batch_leaves_no_partial_output_and_goes_on(album, tmp_path, ph
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_unreadable_folders_are_reported(album, monkeypatch):
+def test_unreadable_folders_are_reported(album, monkeypatch, tmp_path, capsys):
     walk = os.walk
 
     def with_a_closed_door(top, onerror):
@@ -302,3 +321,6 @@ def test_unreadable_folders_are_reported(album, monkeypatch):
     jobs, failures = files.list_jobs([str(album)], "out", ".png", "")
     assert [job.source.name for job in jobs] == ["a.jpg"]
     assert "cannot read folder" in failures[0].error
+    assert main(["enhance", str(album), f"--output_dir={tmp_path / 'out'}", f"--manifest={tmp_path / 'm.csv'}", FAST]) == 1
+    assert "error: cannot read folder" in capsys.readouterr().err
+    assert "failed,,cannot read folder" in (tmp_path / "m.csv").read_text().replace("0.000", "")

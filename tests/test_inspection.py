@@ -10,7 +10,7 @@ import pytest
 from conftest import run_python
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from jpegsr import degradation, inspection, jpeg_traces
+from jpegsr import degradation, inspection, jpeg_traces, photos
 from jpegsr.cli.main import main
 from jpegsr.errors import UserError
 from jpegsr.jpeg_traces import EarlierJpeg
@@ -39,6 +39,27 @@ def test_quality_is_exact_at_every_setting(option, name, tmp_path):
     for quality in range(1, 101):
         jpeg = inspect_picture(tmp_path, noise(8, 8, 3), "JPEG", quality=quality, subsampling=option).jpeg
         assert jpeg == inspection.JpegReport(quality, True, name, False)
+
+
+def test_a_tiff_that_pillow_cannot_name_is_looked_at_as_enhance_does(tmp_path):
+    """16 bits of gray with alpha, which `enhance` writes itself."""
+    levels = np.random.default_rng(0).integers(0, 65536, (30, 50, 2), np.uint16)
+    original = photos.Photo(levels[..., :1], levels[..., 1:])
+    photos.write(tmp_path / "deep.tif", original, original)
+    report = inspection.inspect(tmp_path / "deep.tif")
+    assert (report.format, report.width, report.height, report.mode, report.bit_depth) == ("TIFF", 50, 30, "LA", 16)
+    assert (report.has_alpha, report.has_exif, report.has_icc_profile) == (True, False, False)
+    assert (report.dpi, report.jpeg) == (None, None)
+    (tmp_path / "broken.tif").write_bytes((tmp_path / "deep.tif").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"broken\.tif"):
+        inspection.inspect(tmp_path / "broken.tif")
+
+
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path):
+    """As `enhance` and viewers have it."""
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><d tiff:Orientation='6'/></x:xmpmeta>"
+    report = inspect_picture(tmp_path, noise(16, 24, 3), "JPEG", xmp=xmp)
+    assert (report.height, report.width) == (16, 24) == photos.read(tmp_path / "photo.jpeg").pixels.shape[:2]
 
 
 def test_gray_and_progressive(tmp_path):

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from jpegsr import photos, transparency
 from jpegsr.errors import UserError
@@ -150,6 +150,43 @@ def test_metadata_survives(small, kind):
             assert (written_exif[0x010F], written_exif[0x0112]) == ("Maker", 1)
             assert (details[0x9003], details[0xA002], details[0xA003]) == ("2001:02:03 04:05:06", 120, 160)
             assert written_exif.get_ifd(0x8825)[1] == "N"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_thumbnail_xmp_and_resolution_of_a_turned_photo_do_not_contradict_it(small, kind, orientation):
+    thumbnail = saved(Image.fromarray(small[:30, :40]), "JPEG")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Behind the first directory a second one, with where the thumbnail is; Pillow writes none itself.
+    content = bytearray(exif.tobytes())
+    start = len(content) - 6  # offsets count from behind "Exif" and two zeros
+    order = "<" if content[6:8] == b"II" else ">"
+    struct.pack_into(f"{order}I", content, 6 + 8 + 2 + 12, start)
+    entries = struct.pack(f"{order}HHHIIHHII", 2, 0x0201, 4, 1, start + 30, 0x0202, 4, 1, len(thumbnail))
+    content += entries + bytes(4) + thumbnail
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><d tiff:Orientation='%d'/></x:xmpmeta>" % orientation
+    data = saved(Image.fromarray(small), "JPEG", exif=bytes(content), xmp=xmp, dpi=(100, 200))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[0x0202] == len(thumbnail)
+    photo = photos.read(data)
+    with Image.open(io.BytesIO(photos.encode(photo, photo, kind))) as written:
+        has_thumbnail = 0x0202 in written.getexif().get_ifd(ExifTags.IFD.IFD1)
+        assert has_thumbnail == (orientation == 1)
+        written_xmp = written.info.get("xmp") or written.info["XML:com.adobe.xmp"].encode()
+        assert b"tiff:Orientation='1'" in written_xmp
+        dpi = written.info["dpi"] if kind == "png" else [written.getexif()[tag] for tag in (0x011A, 0x011B)]
+        assert dpi == pytest.approx((200, 100) if orientation == 6 else (100, 200), abs=0.1)
+
+
+def test_an_unknown_resolution_of_a_bmp_is_not_made_one(small):
+    data = bytearray(saved(Image.fromarray(small), "BMP"))
+    data[38:46] = bytes(8)
+    photo = photos.read(bytes(data))
+    for kind in ("png", "jpeg", "webp", "tiff"):
+        with Image.open(io.BytesIO(photos.encode(photo, photo, kind))) as written:
+            assert "exif" not in written.info
+            assert written.info.get("dpi", (72, 72)) == pytest.approx((72, 72), abs=0.1)
 
 
 def test_exif_of_a_tiff_survives(small):

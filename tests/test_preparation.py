@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_one_line(own_folder, photo_folder, tmp_path):
         make_sampler(f"prepared:{photo_folder}")
     with pytest.raises(UserError, match="prepared already"):
         preparation.prepare([f"prepared:{own_folder}"], tmp_path / "again", SMALL, workers=1)
-    with pytest.raises(UserError, match="overlap 16 is now 17"):
+    with pytest.raises(UserError, match=r"begun otherwise \(overlap 16 is now 17\)"):
         preparation.prepare([str(photo_folder)], own_folder, PreparationConfig(96, 17, "raw", 3, 2), workers=1)
     with pytest.raises(UserError, match="num_pictures 9 is now 6"):
         preparation.prepare([str(photo_folder / "deeper")], own_folder, SMALL, workers=1)
@@ -185,6 +185,14 @@ def test_what_does_not_fit_is_one_line(own_folder, photo_folder, tmp_path):
     for settings in ({"overlap": 256}, {"size": 0}, {"holdout_every": 1}):
         with pytest.raises(UserError):
             PreparationConfig(**settings)
+
+
+def test_sub_images_too_small_to_be_reduced_are_told_of(prepared_folder, photo_folder, caplog):
+    make_sampler(f"prepared:{prepared_folder}")
+    make_sampler(photo_folder, scale_augmentation=0.5)
+    assert "too small for --scale_augmentation" not in caplog.text
+    make_sampler(f"prepared:{prepared_folder}", scale_augmentation=0.5)  # patches take 80 of the 96 pixels
+    assert "96 pixels a side are too small for --scale_augmentation=0.5: prepare them with --size=160" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,18 @@ def test_other_settings_and_more_pictures_do_not_resume(photo_folder, tmp_path):
         make_trainer(make_config(photos, steps=2), "car", run)
 
 
+def test_a_run_goes_on_when_what_it_started_from_is_gone(tiny_run, photo_folder, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "old")
+    flags = ["--preset=tiny", "--stage=joint", "--steps=2", "--batch_size=2", f"--data={photo_folder}"]
+    command = ["train", *flags, f"--output_dir={tmp_path / 'new'}", f"--init_from={tmp_path / 'old'}"]
+    assert main(command) == 0
+    before = final_weights(tmp_path / "new", "joint")
+    shutil.rmtree(tmp_path / "old")
+    assert main(command) == 0
+    for ours, theirs in zip(final_weights(tmp_path / "new", "joint"), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_fine_tuning_from_another_scale_keeps_all_but_the_last_layer(tiny_run, photo_folder, tmp_path):
     flags = ["--stage=joint", "--scale=3", "--steps=1", "--learning_rate=1e-9", "--final_learning_rate=1e-9", "--batch_size=2"]
     arguments = [f"--data={photo_folder}", f"--output_dir={tmp_path}", f"--init_from={tiny_run}", "--ema_decay=0"]

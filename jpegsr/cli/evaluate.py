@@ -55,6 +55,8 @@ def _parse_datasets(values: list[str] | None) -> dict[str, str]:
         name, _, folder = value.partition("=")
         if not name or not folder:
             raise UserError(f"--datasets={value} is not NAME=FOLDER")
+        if name in datasets:
+            raise UserError(f"--datasets names {name!r} twice: give each folder a name of its own")
         datasets[name] = folder
     return datasets
 

@@ -44,16 +44,28 @@ def define_result_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_bool("overwrite", False, "redo results that are already there", flag_values=flag_values)
 
 
+def _result_format(flag_values: flags.FlagValues) -> str:
+    """What results will be encoded as; `UserError` for an `--output` of no format that can be written."""
+    from jpegsr import photos
+
+    output = flag_values.output if "output" in flag_values else None
+    return flag_values.format or (photos.format_of(output) if output not in (None, "-") else "png")
+
+
 def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="file, folder, pattern, or - for standard input")
 
 
 def file_settings(flag_values: flags.FlagValues) -> dict[str, Any]:
     """The fields of `files.Settings` that the flags give."""
-    from jpegsr.photos import EncoderOptions
+    from jpegsr import photos
 
+    encoder = photos.EncoderOptions(flag_values.jpeg_quality, flag_values.png_compression)
+    for name, needed in (("jpeg_quality", "jpeg"), ("png_compression", "png")):
+        if flag_values[name].present and (kind := _result_format(flag_values)) != needed:
+            raise UserError(f"--{name}={flag_values[name].value} says nothing about results in {kind}: give --format={needed}")
     return {
-        "encoder": EncoderOptions(flag_values.jpeg_quality, flag_values.png_compression),
+        "encoder": encoder,
         "max_pixels": flag_values.max_pixels,
         "overwrite": flag_values.overwrite,
     }
@@ -82,6 +94,8 @@ class Batch:
             raise UserError("- stands for one photo, or one result: give one PHOTO, no --output_dir and no --manifest")
         if given.output and (len(self.photos) > 1 or pathlib.Path(self.photos[0]).is_dir()):
             raise UserError("--output names one file: use --output_dir for several photos")
+        if given.output not in (None, "-") and pathlib.Path(given.output).is_dir():
+            raise UserError(f"--output={given.output} is a folder: use --output_dir")
         if given.output not in (None, "-") and given.format not in (None, photos.format_of(given.output)):
             raise UserError(f"--output={given.output} and --format={given.format} differ")
 
@@ -103,7 +117,7 @@ class Batch:
             failures: list[Outcome] = []
         else:
             suffix = photos.FORMATS[given.format or "png"][0]
-            jobs, failures = files.list_jobs(self.photos, given.output_dir, suffix, name_ending)
+            jobs, failures = files.list_jobs(self.photos, given.output_dir, suffix, name_ending, given.overwrite)
         if given.manifest:
             manifest = pathlib.Path(given.manifest).resolve()
             if any(manifest in (job.source.resolve(), job.target.resolve()) for job in jobs):
@@ -116,7 +130,7 @@ class Batch:
         """Do what `jobs` gave, report it, and return the exit status."""
         if self.is_stream:
             return self._run_stream(enhancers)
-        return _report(failures + self._run_jobs(jobs, enhancers, num_parallel))
+        return _report(failures + self._run_jobs(jobs, failures, enhancers, num_parallel))
 
     def _run_stream(self, enhancers: "Enhancers") -> int:
         """One photo, from standard input or to standard output."""
@@ -157,8 +171,10 @@ class Batch:
             sys.stdout.buffer.flush()
         return 0
 
-    def _run_jobs(self, jobs: "list[Job]", enhancers: "Enhancers", num_parallel: int) -> "list[Outcome]":
-        """All jobs, with a progress bar and the manifest growing line by line."""
+    def _run_jobs(
+        self, jobs: "list[Job]", failures: "list[Outcome]", enhancers: "Enhancers", num_parallel: int
+    ) -> "list[Outcome]":
+        """All jobs, with a progress bar and the manifest growing line by line, after what could not become a job."""
         from tqdm import tqdm
 
         from jpegsr import files
@@ -174,6 +190,9 @@ class Batch:
                 # Sums of fractions may come out above the total, which tqdm would complain about.
                 bar.update(min(amount, bar.total - bar.n))
 
+            for failure in failures:
+                manifest.add(failure)
+                tqdm.write(f"jpegsr: error: {failure.error}", file=sys.stderr)
             for outcome in files.run_jobs(jobs, enhancers, num_parallel, advance):
                 outcomes.append(outcome)
                 manifest.add(outcome)
