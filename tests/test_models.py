@@ -148,3 +148,11 @@ def test_page_of_the_models_and_scores_of_the_readme_are_those_of_the_cards():
     script = runpy.run_path(str(root / "scripts" / "render_model_cards.py"))
     assert (root / "docs" / "models.md").read_text() == script["render"](), "run scripts/render_model_cards.py"
     assert (root / "README.md").read_text() == script["render_readme"](), "run scripts/render_model_cards.py"
+
+
+def test_page_of_results_has_the_gains_of_self_ensembles():
+    root = pathlib.Path(__file__).parent.parent
+    script = runpy.run_path(str(root / "scripts" / "render_self_ensemble.py"))
+    text = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    assert text.count(script["BEGIN"]) == text.count(script["END"]) == 1
+    assert text == script["render"](), "run scripts/render_self_ensemble.py"
