@@ -166,7 +166,7 @@ def _picture_operations(saved_model: pathlib.Path) -> list[str]:
 
 
 def _car_operations(convolutions: Iterable[str]) -> list[str]:
-    """What LiteRT's converter calls convolutions of CAR and the rectifiers behind them, where there are such."""
+    """What LiteRT's converter calls convolutions of CAR and the rectifiers that may stand behind them."""
     names = []
     for convolution in convolutions:
         layer, rectifier = f"car_1/{convolution}_1", f"car_1/{convolution.removesuffix('_conv1')}_relu_1"

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from jpegsr import images, jpeg_traces, photos
+from jpegsr import images, jpeg_traces, photo_metadata, photos
 from jpegsr.errors import UserError, first_line
 from jpegsr.jpeg_traces import EarlierJpeg
 
@@ -40,7 +39,6 @@ _MODE_NAMES = {
     "F": "gray, floating point",
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _EXIF_DIRECTORY = 0x0112, 258, 0x8769
-_TURNED_BY_A_QUARTER = (5, 6, 7, 8)
 _quiet = threading.Lock()
 _CROP_SIDE = 1024  # of what is searched for traces: enough of them, in a fraction of a second
 
@@ -128,7 +126,9 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
             jpeg = _describe_jpeg(image)
         luma = _decode_luma(image)  # also brings the metadata that PNGs have behind the pixels
         # Pillow itself turns TIFFs. Elsewhere it would also take an orientation in XMP, which viewers do not.
-        turned = image.format != "TIFF" and _has_exif(image) and _exif(image).get(_ORIENTATION) in _TURNED_BY_A_QUARTER
+        turned = (
+            image.format != "TIFF" and _has_exif(image) and _exif(image).get(_ORIENTATION) in photo_metadata.TURNED_BY_A_QUARTER
+        )
         width, height = image.size[::-1] if turned else image.size
         icc_profile = image.info.get("icc_profile")
         table = None if jpeg is None else _luma_table(image)
@@ -154,7 +154,7 @@ def inspect(path: str | os.PathLike[str], name: str | None = None) -> PhotoRepor
 
 def _inspect_odd_tiff(content: bytes, name: str) -> PhotoReport:
     """A TIFF with channels that Pillow knows no name for, such as 16 bits of gray with alpha, decoded as `enhance` does it."""
-    photo = photos.read(content, sys.maxsize, name)
+    photo = photos.read(content, name=name)
     height, width, num_channels = photo.pixels.shape
     is_deep = photo.pixels.dtype == np.uint16
     mode = ("L" if num_channels == 1 else "RGB") + ("" if photo.alpha is None else "A")

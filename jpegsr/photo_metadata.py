@@ -16,6 +16,7 @@ from jpegsr.vips import as_image
 
 _logger = logging.getLogger(__name__)
 Metadata = dict[str, tuple[int, Any]]  # libvips field -> (type, value)
+TURNED_BY_A_QUARTER = (5, 6, 7, 8)  # EXIF orientations for which width and height change places
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 
 

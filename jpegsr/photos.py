@@ -41,7 +41,6 @@ _MAGIC = {
     b"GIF8": "gif",
     b"BM": "bmp",
 }
-_FIRST_QUARTER_TURN = 5  # of the EXIF orientations: from here on width and height change places
 _JPEG_SEGMENT = 65_500  # bytes of EXIF or XMP
 _LONGEST_SIDES = {"jpeg": 65_500, "webp": 16_383}
 
@@ -183,7 +182,7 @@ def _decode(image: pyvips.Image, name: str) -> Photo:
     if whole.get_typeof("orientation") and (orientation := whole.get("orientation")) != 1:
         whole = whole.autorot().copy_memory()
         photo_metadata.turn_upright(metadata)
-        if orientation >= _FIRST_QUARTER_TURN:
+        if orientation in photo_metadata.TURNED_BY_A_QUARTER:
             resolution = resolution[::-1]
     if whole.format not in ("uchar", "ushort"):
         raise UserError(f"{name!r} has samples of type {whole.format}: only 8 and 16 bits are supported")

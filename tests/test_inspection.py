@@ -50,6 +50,14 @@ def test_a_tiff_that_pillow_cannot_name_is_looked_at_as_enhance_does(tmp_path):
     assert (report.format, report.width, report.height, report.mode, report.bit_depth) == ("TIFF", 50, 30, "LA", 16)
     assert (report.has_alpha, report.has_exif, report.has_icc_profile) == (True, False, False)
     assert (report.dpi, report.jpeg) == (None, None)
+    # A file of a few hundred bytes must not ask for gigabytes.
+    huge = (tmp_path / "deep.tif").read_bytes()
+    for tag, side in ((256, 50), (257, 30)):  # width and height, each an entry of 12 bytes
+        place = next(huge.index(entry) for kind in (3, 4) if (entry := struct.pack("<HHII", tag, kind, 1, side)) in huge)
+        huge = huge[:place] + struct.pack("<HHII", tag, 4, 1, 60_000) + huge[place + 12 :]
+    (tmp_path / "huge.tif").write_bytes(huge)
+    with pytest.raises(UserError, match="60000x60000 pixels"):
+        inspection.inspect(tmp_path / "huge.tif")
     (tmp_path / "broken.tif").write_bytes((tmp_path / "deep.tif").read_bytes()[:200])
     with pytest.raises(UserError, match=r"broken\.tif"):
         inspection.inspect(tmp_path / "broken.tif")

@@ -44,14 +44,6 @@ def define_result_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_bool("overwrite", False, "redo results that are already there", flag_values=flag_values)
 
 
-def _result_format(flag_values: flags.FlagValues) -> str:
-    """What results will be encoded as; `UserError` for an `--output` of no format that can be written."""
-    from jpegsr import photos
-
-    output = flag_values.output if "output" in flag_values else None
-    return flag_values.format or (photos.format_of(output) if output not in (None, "-") else "png")
-
-
 def add_photo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="file, folder, pattern, or - for standard input")
 
@@ -69,6 +61,14 @@ def file_settings(flag_values: flags.FlagValues) -> dict[str, Any]:
         "max_pixels": flag_values.max_pixels,
         "overwrite": flag_values.overwrite,
     }
+
+
+def _result_format(flag_values: flags.FlagValues) -> str:
+    """What results will be encoded as; `UserError` for an `--output` of no format that can be written."""
+    from jpegsr import photos
+
+    output = flag_values.output if "output" in flag_values else None
+    return flag_values.format or (photos.format_of(output) if output not in (None, "-") else "png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Batch:
         """Do what `jobs` gave, report it, and return the exit status."""
         if self.is_stream:
             return self._run_stream(enhancers)
-        return _report(failures + self._run_jobs(jobs, failures, enhancers, num_parallel))
+        return _report(self._run_jobs(jobs, failures, enhancers, num_parallel))
 
     def _run_stream(self, enhancers: "Enhancers") -> int:
         """One photo, from standard input or to standard output."""
@@ -179,7 +179,7 @@ class Batch:
 
         from jpegsr import files
 
-        outcomes = []
+        outcomes = list(failures)
         layout = "{l_bar}{bar}| {n:.1f}/{total} photos [{elapsed}<{remaining}{postfix}]"
         with (
             _Manifest(self.flag_values.manifest) as manifest,
